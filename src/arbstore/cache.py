@@ -1,0 +1,173 @@
+"""The reference cache: answers about exchanges and symbols, kept in the process for a while.
+
+Its rules, each with its test in tests/test_cache.py: answers are immutable; a hit awaits nothing; "none" is an answer
+too; what changed is dropped after the commit that changed it; whoever has written reads past it; a load that began
+before a change is not kept; and concurrent misses of one key make one query.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Hashable, Iterable, MutableMapping
+from typing import Any, NamedTuple, TypeVar
+
+from cachetools import TTLCache
+from sqlalchemy import event
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import Session, SessionTransaction
+
+from arbstore.errors import translated
+from arbstore.settings import Settings
+
+T = TypeVar("T")
+
+_PENDING = "arbstore.pending"  # in Session.info: what this session changed and has not committed
+
+
+class CacheStats(NamedTuple):
+    """Counts since the cache was made; `size` is what it holds now and `hit_ratio` 0 before the first lookup."""
+
+    hits: int
+    misses: int
+    queries: int
+    size: int
+    max_size: int
+
+    @property
+    def hit_ratio(self) -> float:
+        """Hits per lookup."""
+        lookups = self.hits + self.misses
+        return self.hits / lookups if lookups else 0.0
+
+
+class Answers:
+    """The answers about one kind of thing."""
+
+    def __init__(self, size: int, ttl: float, missing_ttl: float) -> None:
+        """Keep at most `size` answers for `ttl` seconds, and as many "there is none" for `missing_ttl`."""
+        self._found: TTLCache[Hashable, Any] = TTLCache(size, ttl)
+        self._missing: TTLCache[Hashable, None] = TTLCache(size, missing_ttl)
+        self._loading: dict[Hashable, asyncio.Future[None]] = {}
+        self._generation = 0
+        self._hits = self._misses = self._queries = 0
+
+    async def get(self, session: AsyncSession, key: Hashable, query: Callable[[], Awaitable[T]]) -> T:
+        """Return the answer to `key`: the kept one, or that of `query`, which runs in `session`."""
+        if _PENDING in session.sync_session.info:
+            return await query()
+        try:
+            answer: T = self._found[key]
+        except KeyError:
+            pass  # a miss, and no error: what follows is the miss
+        else:
+            self._hits += 1
+            return answer
+        return await self._miss(session, key, query)
+
+    async def _miss(self, session: AsyncSession, key: Hashable, query: Callable[[], Awaitable[T]]) -> T:
+        if key in self._missing:
+            self._hits += 1
+            return self._missing[key]  # type: ignore[return-value] # None is a T where `missing` has the key
+        self._misses += 1
+        while True:
+            if (loading := self._loading.get(key)) is not None:
+                await asyncio.shield(loading)
+            else:
+                # Whoever loads has its connection first: else those who wait may hold all of the pool's.
+                with translated():
+                    await session.connection()
+            for kept in (self._found, self._missing):
+                if key in kept:
+                    return kept[key]  # type: ignore[no-any-return] # the caches hold answers of many types
+            if key not in self._loading:
+                return await self._load(key, query)
+
+    async def _load(self, key: Hashable, query: Callable[[], Awaitable[T]]) -> T:
+        done = self._loading[key] = asyncio.get_running_loop().create_future()
+        generation = self._generation
+        self._queries += 1
+        try:
+            answer = await query()
+            self.put(key, answer, generation)
+            return answer
+        finally:
+            if self._loading.get(key) is done:
+                del self._loading[key]
+            done.set_result(None)
+
+    def _keep(self, key: Hashable, answer: Any) -> None:
+        kept: MutableMapping[Hashable, Any] = self._missing if answer is None else self._found
+        kept[key] = answer
+
+    @property
+    def generation(self) -> int:
+        """Goes up with every invalidation: what was read at an older one is not kept."""
+        return self._generation
+
+    def put(self, key: Hashable, answer: object, generation: int) -> None:
+        """Keep an answer whose reading began at `generation`, unless something was invalidated since."""
+        if generation == self._generation:
+            self._keep(key, answer)
+
+    def invalidate(self, keys: Iterable[Hashable] | None = None) -> None:
+        """Drop the answers to these keys, or all, and keep none that is being loaded."""
+        self._generation += 1
+        self._loading.clear()
+        if keys is None:
+            self._found.clear()
+            self._missing.clear()
+            return
+        for key in keys:
+            self._found.pop(key, None)
+            self._missing.pop(key, None)
+
+    def stats(self) -> CacheStats:
+        """Return the counts."""
+        size = len(self._found) + len(self._missing)
+        return CacheStats(self._hits, self._misses, self._queries, size, int(self._found.maxsize))
+
+
+class ReferenceCache:
+    """The answers about exchanges and about symbols, shared by all sessions of a Database."""
+
+    def __init__(self, settings: Settings | None = None) -> None:
+        """Take sizes and lifetimes from the settings; without them, the defaults."""
+        given = settings or Settings.model_construct()
+        self.exchanges = Answers(given.cache_exchanges, given.cache_ttl, given.cache_missing_ttl)
+        self.symbols = Answers(given.cache_symbols, given.cache_ttl, given.cache_missing_ttl)
+
+    def invalidate(self, kind: str | None = None, keys: Iterable[Hashable] | None = None) -> None:
+        """Drop the answers to `keys` of one kind ("exchanges" or "symbols"), all of one kind, or everything."""
+        for name, answers in self._kinds().items():
+            if kind in (None, name):
+                answers.invalidate(keys)
+
+    def stats(self) -> dict[str, CacheStats]:
+        """Return the counts of each kind."""
+        return {name: answers.stats() for name, answers in self._kinds().items()}
+
+    def _kinds(self) -> dict[str, Answers]:
+        return {"exchanges": self.exchanges, "symbols": self.symbols}
+
+    def changed(self, session: AsyncSession, answers: Answers, keys: Iterable[Hashable]) -> None:
+        """Note what the session changed: it reads past the cache now, and after its commit the keys are dropped."""
+        sync = session.sync_session
+        if _PENDING not in sync.info:
+            sync.info[_PENDING] = []
+            if not event.contains(sync, "after_commit", _drop_changed):
+                event.listen(sync, "after_commit", _drop_changed)
+                event.listen(sync, "after_transaction_end", _forget_changed)
+        sync.info[_PENDING].append((answers, frozenset(keys)))
+
+
+def _drop_changed(session: Session) -> None:
+    if session.in_nested_transaction():
+        return  # a savepoint: others see nothing of it yet
+    changed: list[tuple[Answers, frozenset[Hashable]]] = session.info.pop(_PENDING, [])
+    for answers, keys in changed:
+        answers.invalidate(keys)
+
+
+def _forget_changed(session: Session, transaction: SessionTransaction) -> None:
+    if transaction.parent is None:
+        session.info.pop(_PENDING, None)

@@ -1,0 +1,149 @@
+"""The exception tree, and the one place where what the database reports becomes one of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import asyncpg
+from sqlalchemy import exc
+
+
+class ArbstoreError(Exception):
+    """Base of everything arbstore raises on purpose."""
+
+
+class ConfigurationError(ArbstoreError):
+    """A setting is missing, contradicts another, or names something that is not installed."""
+
+
+class DatabaseError(ArbstoreError):
+    """The database refused or failed; `sqlstate` and `constraint` are what it said, where it said so."""
+
+    def __init__(self, message: str, *, sqlstate: str | None = None, constraint: str | None = None) -> None:
+        """Keep the SQLSTATE (five characters) and the violated constraint's name beside the message."""
+        super().__init__(message)
+        self.sqlstate = sqlstate
+        self.constraint = constraint
+
+
+class DatabaseConnectionError(DatabaseError):
+    """The server cannot be reached, refused the login, or the connection was lost."""
+
+
+class PoolExhaustedError(DatabaseError):
+    """No connection became free within the pool's timeout."""
+
+
+class QueryTimeoutError(DatabaseError):
+    """The server cancelled a statement that ran longer than its timeout."""
+
+
+class QueryError(DatabaseError):
+    """A statement failed for a reason that has no class of its own."""
+
+
+class DuplicateError(DatabaseError):
+    """A unique constraint is violated: what is to be added exists already."""
+
+
+class SchemaOutOfDateError(DatabaseError):
+    """A table or column is missing: the database is not at the revision that this version of arbstore needs."""
+
+
+class ValidationError(ArbstoreError, ValueError):
+    """A value is not one that can be stored.
+
+    `row` is the index in the batch (None outside of one), `field` the field's name and `reason` what is wrong
+    with it.
+    """
+
+    def __init__(self, reason: str, *, field: str, row: int | None = None) -> None:
+        """Say where: `row` counts from 0."""
+        super().__init__(f"{'' if row is None else f'row {row}, '}{field}: {reason}")
+        self.reason = reason
+        self.field = field
+        self.row = row
+
+
+class UnknownExchangeError(ArbstoreError, LookupError):
+    """No such exchange is registered; `exchange` is what was asked for, None where only the server knows it."""
+
+    def __init__(self, exchange: str | int | None, detail: str = "") -> None:
+        """Name the exchange that is missing, or give what the server said of it."""
+        name = "an exchange" if exchange is None else f"exchange {exchange!r}"
+        super().__init__(f"{name} is not registered{detail}: add it with store.exchanges.add")
+        self.exchange = exchange
+
+
+class UnknownSymbolError(ArbstoreError, LookupError):
+    """No such symbol is registered; `symbol` is what was asked for, None where only the server knows it."""
+
+    def __init__(self, symbol: str | int | None, detail: str = "") -> None:
+        """Name the symbol that is missing, or give what the server said of it."""
+        name = "a symbol" if symbol is None else f"symbol {symbol!r}"
+        super().__init__(f"{name} is not registered{detail}: add it with store.symbols.add")
+        self.symbol = symbol
+
+
+# SQLSTATE classes of PostgreSQL's appendix A: connection exception, invalid authorization, operator intervention.
+_UNREACHABLE = ("08", "28", "57P", "3D000", "53300")
+_MISSING_OBJECT = ("42P01", "42703")
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Turn what SQLAlchemy and the driver raise inside the block into this module's errors, cause chained."""
+    try:
+        yield
+    except exc.TimeoutError as error:
+        raise PoolExhaustedError(
+            "no database connection became free in time: raise ARBSTORE_POOL_SIZE or hold sessions shorter"
+        ) from error
+    except exc.DBAPIError as error:
+        raise _from_driver(driver_error(error), lost=error.connection_invalidated) from error
+    except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        raise _from_driver(error, lost=isinstance(error, asyncpg.InterfaceError)) from error
+    except OSError as error:
+        text = str(error) or "timed out"
+        raise DatabaseConnectionError(f"the database cannot be reached: {text}") from error
+
+
+def driver_error(error: exc.DBAPIError) -> BaseException:
+    """Return the driver's own error inside SQLAlchemy's."""
+    orig = error.orig
+    return (orig.__cause__ or orig) if orig is not None else error
+
+
+def _from_driver(error: BaseException, *, lost: bool) -> ArbstoreError:
+    state: str = getattr(error, "sqlstate", None) or ""
+    constraint: str | None = getattr(error, "constraint_name", None)
+    detail: str = getattr(error, "detail", None) or ""
+    text = f"{error}: {detail}" if detail else str(error)
+    if state == "23503":
+        return _missing_reference(constraint or "", detail)
+    if state == "23514":
+        return ValidationError(text, field=constraint or "?")
+    kind = _kind(state, lost=lost)
+    if kind is SchemaOutOfDateError:
+        text += ": deploy the schema with `arbstore db upgrade`"
+    return kind(text, sqlstate=state or None, constraint=constraint)
+
+
+def _kind(state: str, *, lost: bool) -> type[DatabaseError]:
+    if state == "57014":
+        return QueryTimeoutError
+    if lost or state.startswith(_UNREACHABLE):
+        return DatabaseConnectionError
+    if state == "23505":
+        return DuplicateError
+    return SchemaOutOfDateError if state in _MISSING_OBJECT else QueryError
+
+
+def _missing_reference(constraint: str, detail: str) -> ArbstoreError:
+    detail = f" ({detail.rstrip('.')})" if detail else ""
+    if constraint.endswith("_exchanges"):
+        return UnknownExchangeError(None, detail)
+    if constraint.endswith("_symbols"):
+        return UnknownSymbolError(None, detail)
+    return QueryError(f"foreign key {constraint} is violated{detail}", sqlstate="23503", constraint=constraint)

@@ -1,0 +1,124 @@
+"""Deploys the schema: the revisions of `alembic/`, run by the `alembic` command, the command line or a program."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from logging.config import fileConfig
+from pathlib import Path
+
+from alembic import command, context
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, text
+
+from arbstore.database import Database
+from arbstore.errors import ConfigurationError
+from arbstore.models import Base
+from arbstore.timescale import catalog, operations
+from arbstore.timescale.catalog import Edition
+
+# Two deploys at once: the second waits here, then finds nothing to do. (crc32 of b"arbstore.migrations")
+_LOCK = 0x9E5A06A0
+
+
+def script_location() -> Path:
+    """Return the folder of the revisions: inside the wheel, or at the top of a checkout."""
+    packaged = Path(__file__).with_name("alembic")
+    return packaged if packaged.is_dir() else Path(__file__).parents[2] / "alembic"
+
+
+def config(connection: Connection | None = None, *, edition: Edition | None = None) -> Config:
+    """Return a configuration for Alembic's commands that works without `alembic.ini`.
+
+    They run over `connection` where one is given, else over the database of the settings.
+    """
+    made = Config()
+    made.set_main_option("script_location", str(script_location()).replace("%", "%%"))
+    made.set_main_option("path_separator", "os")
+    made.attributes["connection"] = connection
+    made.attributes["edition"] = edition
+    return made
+
+
+def head() -> str:
+    """Return the newest revision that this version of arbstore has."""
+    return str(ScriptDirectory.from_config(config()).get_current_head())
+
+
+def current(connection: Connection) -> str | None:
+    """Return the revision that the database is at, None before the first."""
+    return MigrationContext.configure(connection).get_current_revision()
+
+
+def upgrade(connection: Connection, revision: str = "head") -> None:
+    """Bring the database to the revision; call it by `AsyncConnection.run_sync`."""
+    command.upgrade(config(connection), revision)
+
+
+def downgrade(connection: Connection, revision: str = "base") -> None:
+    """Take the database back to the revision; with "base" all data goes."""
+    command.downgrade(config(connection), revision)
+
+
+def ddl(edition: Edition = Edition.COMMUNITY) -> str:
+    """Return the whole schema as SQL, as `alembic upgrade head --sql` prints it."""
+    made = config(edition=edition)
+    made.output_buffer = io.StringIO()
+    command.upgrade(made, "head", sql=True)
+    return str(made.output_buffer.getvalue())
+
+
+def run() -> None:
+    """Run Alembic's current command; `alembic/env.py` is this call."""
+    if context.config.config_file_name is not None:
+        fileConfig(context.config.config_file_name, disable_existing_loggers=False)
+    connection: Connection | None = context.config.attributes.get("connection")
+    if context.is_offline_mode():
+        _run_offline()
+    elif connection is not None:
+        _run_online(connection)
+    else:
+        asyncio.run(_run_on_configured())
+
+
+async def _run_on_configured() -> None:
+    async with Database() as db, db.engine.connect() as connection:
+        await connection.run_sync(_run_online)
+
+
+def _wanted_edition() -> Edition | None:
+    given = context.get_x_argument(as_dictionary=True).get("edition") or context.config.attributes.get("edition")
+    try:
+        return None if given is None else Edition(given)
+    except ValueError:
+        options = "|".join(Edition)
+        raise ConfigurationError(f"-x edition={given}: there is {options}") from None
+
+
+def _run_offline() -> None:
+    edition = _wanted_edition() or Edition.COMMUNITY
+    context.configure(
+        dialect_name="postgresql",
+        target_metadata=Base.metadata,
+        literal_binds=True,
+        **{operations.EDITION_OPTION: edition},
+    )
+    with context.begin_transaction():
+        if edition.has_hypertables:
+            context.execute("CREATE EXTENSION IF NOT EXISTS timescaledb")
+        context.run_migrations()
+
+
+def _run_online(connection: Connection) -> None:
+    connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _LOCK})
+    connection.commit()  # Alembic leaves the commit to whoever began a transaction before it
+    try:
+        edition = _wanted_edition() or catalog.enable(connection)
+        context.configure(connection=connection, target_metadata=Base.metadata, **{operations.EDITION_OPTION: edition})
+        with context.begin_transaction():
+            context.run_migrations()
+    finally:
+        connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": _LOCK})
+        connection.commit()

@@ -1,0 +1,22 @@
+"""What the schema is: one class a table. Reads and writes live in `services`."""
+
+from arbstore.models.account import BalanceSnapshot
+from arbstore.models.analytics import ArbitrageOpportunity, CollectorStatus, OrderFlowMetrics
+from arbstore.models.base import Base
+from arbstore.models.market import BookTickerSnapshot, Candle, FundingRateSnapshot, Tick, TradeSnapshot
+from arbstore.models.reference import Exchange, Symbol
+
+__all__ = [
+    "ArbitrageOpportunity",
+    "BalanceSnapshot",
+    "Base",
+    "BookTickerSnapshot",
+    "Candle",
+    "CollectorStatus",
+    "Exchange",
+    "FundingRateSnapshot",
+    "OrderFlowMetrics",
+    "Symbol",
+    "Tick",
+    "TradeSnapshot",
+]

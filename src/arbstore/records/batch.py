@@ -1,0 +1,103 @@
+"""From a batch of records or mappings to columns that are fit to store: whole, or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+from operator import attrgetter
+from types import MappingProxyType
+from typing import Annotated, Any, NamedTuple, get_args, get_origin, get_type_hints
+
+import msgspec
+
+from arbstore.errors import ValidationError
+from arbstore.records.base import Record
+from arbstore.records.rules import Rule
+
+
+class _Field(NamedTuple):
+    name: str
+    rule: Rule
+    optional: bool
+    default: Any  # msgspec.NODEFAULT where there is none
+
+
+@lru_cache(maxsize=64)
+def _fields(kind: type[Record]) -> Mapping[str, _Field]:
+    hints = get_type_hints(kind, include_extras=True)
+    return MappingProxyType(
+        {
+            field.name: _Field(field.name, _rule(hints[field.name]), type(None) in _members(hint), field.default)
+            for field in msgspec.structs.fields(kind)
+            for hint in (hints[field.name],)
+        }
+    )
+
+
+def _members(hint: Any) -> tuple[Any, ...]:
+    return get_args(get_args(hint)[0])
+
+
+def _rule(hint: Any) -> Rule:
+    assert get_origin(hint) is Annotated, hint  # noqa: S101 # a record without a rule is a mistake of ours
+    return next(part for part in hint.__metadata__ if isinstance(part, Rule))
+
+
+def columns(kind: type[Record], rows: Iterable[Record | Mapping[str, Any]]) -> dict[str, list[Any]]:
+    """Return one list a field of `kind`, checked and in the form that is stored, in the order of `rows`.
+
+    A row is a record of that kind or a mapping with its fields. The first bad value, in the order of the fields,
+    raises ValidationError with row, field and reason.
+    """
+    batch = rows if isinstance(rows, list | tuple) else list(rows)
+    fields = _fields(kind)
+    table = {
+        field.name: _checked(field, values)
+        for field, values in zip(fields.values(), _raw(kind, fields, batch), strict=True)
+    }
+    for low, high in kind.ascending:
+        _check_ascending(low, high, table)
+    return table
+
+
+def _raw(kind: type[Record], fields: Mapping[str, _Field], batch: Sequence[Any]) -> Iterable[Sequence[Any]]:
+    if all(isinstance(row, kind) for row in batch):
+        return zip(*map(attrgetter(*fields), batch), strict=True) if batch else [()] * len(fields)
+    return zip(*(_row(kind, fields, row, number) for number, row in enumerate(batch)), strict=True)
+
+
+def _row(kind: type[Record], fields: Mapping[str, _Field], row: Any, number: int) -> list[Any]:
+    if isinstance(row, kind):
+        return [getattr(row, name) for name in fields]
+    if not isinstance(row, Mapping):
+        raise ValidationError(f"must be a {kind.__name__} or a mapping, is {type(row).__name__}", field="*", row=number)
+    for name in row:
+        if name not in fields:
+            raise ValidationError(
+                f"is no field of {kind.__name__}: those are {', '.join(fields)}", field=str(name), row=number
+            )
+    return [row.get(name, field.default) for name, field in fields.items()]
+
+
+def _checked(field: _Field, values: Sequence[Any]) -> list[Any]:
+    given = [value for value in values if value is not None] if field.optional else values
+    if field.rule.fits(given):
+        return list(values)
+    return [_parsed(field, value, number) for number, value in enumerate(values)]
+
+
+def _parsed(field: _Field, value: Any, number: int) -> Any:
+    if value is msgspec.NODEFAULT:
+        raise ValidationError("is missing", field=field.name, row=number)
+    if value is None and field.optional:
+        return None
+    try:
+        return field.rule.parse(value)
+    except ValueError as error:
+        raise ValidationError(str(error), field=field.name, row=number) from error
+
+
+def _check_ascending(low: str, high: str, table: Mapping[str, Sequence[Any]]) -> None:
+    for number, (below, above) in enumerate(zip(table[low], table[high], strict=True)):
+        if below > above:
+            raise ValidationError(f"{below} is above {high} {above}", field=low, row=number)

@@ -1,0 +1,67 @@
+"""Exchanges and symbols: what the time series are about."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated
+
+from arbstore.records import rules
+from arbstore.records.base import Record
+
+
+class MarketType(StrEnum):
+    """What an exchange account trades; the ending of its enum value."""
+
+    SPOT = "SPOT"
+    FUTURES = "FUTURES"
+    MARGIN = "MARGIN"
+    OPTIONS = "OPTIONS"
+    FOREX = "FOREX"
+
+
+class SymbolType(StrEnum):
+    """What kind of contract a symbol is."""
+
+    SPOT = "SPOT"
+    PERPETUAL = "PERPETUAL"
+    FUTURE = "FUTURE"
+    OPTION = "OPTION"
+    FOREX = "FOREX"
+
+
+class Exchange(Record, frozen=True, kw_only=True):
+    """One market of one exchange, such as BINANCE_SPOT."""
+
+    id: int
+    enum_value: str
+    exchange_name: str
+    market_type: MarketType
+    is_active: bool
+    created_at: datetime
+
+
+class Listing(Record, frozen=True, kw_only=True):
+    """A symbol as an exchange lists it.
+
+    `contract_size` is what one contract is worth, in the base (linear) or in the quote (inverse) currency; None
+    where it is not known. `expiry` belongs to dated contracts only.
+    """
+
+    symbol_base: Annotated[str, rules.ticker]
+    symbol_quote: Annotated[str, rules.ticker]
+    exchange_symbol: Annotated[str, rules.text]
+    symbol_type: Annotated[SymbolType, rules.choice(SymbolType)]
+    expiry: Annotated[datetime | None, rules.instant] = None
+    contract_size: Annotated[float | None, rules.positive] = None
+    is_active: Annotated[bool, rules.flag] = True
+    listed_at: Annotated[datetime | None, rules.instant] = None
+    delisted_at: Annotated[datetime | None, rules.instant] = None
+
+
+class Symbol(Listing, frozen=True, kw_only=True):
+    """A registered symbol."""
+
+    id: int
+    exchange_id: int
+    created_at: datetime

@@ -1,0 +1,144 @@
+"""What a field may hold: each rule knows when a whole column is fit to store, and how to make one value so."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal, InvalidOperation
+from enum import StrEnum
+from typing import Any
+
+_INFINITY = math.inf
+# Seconds read as milliseconds land in January 1970, milliseconds read as seconds in the year 56000.
+_EARLIEST = datetime(1971, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """`fits` tells of a column in one pass whether it can be stored as it is; `parse` is asked where it does not.
+
+    `parse` returns the value as it is stored, and raises ValueError with the reason where there is none.
+    """
+
+    fits: Callable[[Sequence[Any]], bool]
+    parse: Callable[[Any], Any]
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _number(value: Any, kind: type[float] | type[Decimal]) -> Any:
+    try:
+        # repr() is the shortest text of a float: Decimal(0.1) would be the 55 digits behind it.
+        return kind(repr(float(value)) if kind is Decimal and isinstance(value, float) else value)
+    except (TypeError, ValueError, InvalidOperation, OverflowError):
+        raise ValueError(f"must be a number, is {_shown(value)}") from None
+
+
+def _bounded(kind: type[float] | type[Decimal], phrase: str, inside: Callable[[Any], bool]) -> Rule:
+    def parse(value: Any) -> Any:
+        if value is None or isinstance(value, bool):
+            raise ValueError(f"must be a number, is {_shown(value)}")
+        number = _number(value, kind)
+        if not math.isfinite(number) or not inside(number):
+            raise ValueError(f"must be {phrase}, is {_shown(value)}")
+        return number
+
+    def fits(column: Sequence[Any]) -> bool:
+        return all(type(value) is kind and inside(value) for value in column)
+
+    return Rule(fits, parse)
+
+
+def _integer(low: int, high: int) -> Rule:
+    def parse(value: Any) -> int:
+        try:
+            number = int(value) if isinstance(value, str) else value.__index__()
+        except (AttributeError, TypeError, ValueError):
+            raise ValueError(f"must be an integer, is {_shown(value)}") from None
+        if isinstance(value, bool) or not low <= number <= high:
+            raise ValueError(f"must be an integer from {low} to {high}, is {_shown(value)}")
+        return int(number)
+
+    return Rule(lambda column: all(type(value) is int and low <= value <= high for value in column), parse)
+
+
+def _moment(ahead: timedelta | None) -> Rule:
+    def latest() -> datetime:
+        return datetime.max.replace(tzinfo=UTC) if ahead is None else datetime.now(UTC) + ahead
+
+    def parse(value: Any) -> datetime:
+        if isinstance(value, str):
+            value = datetime.fromisoformat(value)
+        if not isinstance(value, datetime):
+            raise ValueError(f"must be a datetime, is {_shown(value)}: epochs are ambiguous, convert them first")
+        if value.utcoffset() is None:
+            raise ValueError(f"must be aware, {value} has no time zone: give it tzinfo=UTC")
+        if value < _EARLIEST:
+            raise ValueError(f"{value} is before 1971: were seconds read as milliseconds?")
+        if value > latest():
+            raise ValueError(f"{value} is too far in the future: were milliseconds read as seconds?")
+        return value
+
+    def fits(column: Sequence[Any]) -> bool:
+        last = latest()
+        return all(type(v) is datetime and v.tzinfo is not None and _EARLIEST <= v <= last for v in column)
+
+    return Rule(fits, parse)
+
+
+def _string(phrase: str, normal: Callable[[str], str], pattern: str = r"[^\x00]*\S[^\x00]*") -> Rule:
+    whole = re.compile(pattern, re.DOTALL)
+
+    def parse(value: Any) -> str:
+        if isinstance(value, bool) or not isinstance(value, str | int) or not whole.fullmatch(normal(str(value))):
+            raise ValueError(f"must be {phrase}, is {_shown(value)}")
+        return normal(str(value))
+
+    def fits(column: Sequence[Any]) -> bool:
+        return all(type(v) is str and normal(v) == v and whole.fullmatch(v) for v in column)
+
+    return Rule(fits, parse)
+
+
+def choice(options: type[StrEnum]) -> Rule:
+    """Return the rule of a field that holds one of the enum's values; letter case does not matter."""
+    members = {member.value.lower(): member for member in options}
+    accepted = set(options)
+
+    def parse(value: Any) -> StrEnum:
+        try:
+            return members[value.lower()]
+        except (AttributeError, KeyError):
+            raise ValueError(f"must be one of {', '.join(options)}, is {_shown(value)}") from None
+
+    return Rule(lambda column: all(type(value) is options for value in column) and accepted.issuperset(column), parse)
+
+
+def _flag(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError(f"must be true or false, is {_shown(value)}")
+    return value
+
+
+positive = _bounded(float, "> 0 and finite", lambda value: 0 < value < _INFINITY)
+not_negative = _bounded(float, ">= 0 and finite", lambda value: 0 <= value < _INFINITY)
+finite = _bounded(float, "finite", lambda value: -_INFINITY < value < _INFINITY)
+imbalance = _bounded(float, "from -1 to 1", lambda value: -1 <= value <= 1)
+decimal = _bounded(Decimal, "finite", lambda value: value.is_finite() and value.adjusted() < 60)
+amount = _bounded(Decimal, ">= 0 and finite", lambda value: decimal.fits([value]) and value >= 0)
+positive_decimal = _bounded(Decimal, "> 0 and finite", lambda value: decimal.fits([value]) and value > 0)
+identifier = _integer(1, 2**31 - 1)
+small_identifier = _integer(1, 2**15 - 1)
+count = _integer(0, 2**63 - 1)
+timestamp = _moment(timedelta(days=1))
+instant = _moment(None)
+flag = Rule(lambda column: all(type(value) is bool for value in column), _flag)
+text = _string("a text that is not blank", str)
+ticker = _string("a ticker such as BTC", lambda value: value.strip().upper(), r"[^\s\x00]+")
+timeframe = _string("a count and a unit of s, m, h, d, w or M, such as 1m", str.strip, r"[1-9][0-9]{0,3}[smhdwM]")

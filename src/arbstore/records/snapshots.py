@@ -1,0 +1,171 @@
+"""What collectors write: one record a row, each field with the rule it must satisfy."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from decimal import Decimal
+from enum import StrEnum
+from typing import Annotated, ClassVar
+
+from arbstore.records import rules
+from arbstore.records.base import Record
+
+
+class Side(StrEnum):
+    """Who crossed the spread in a trade: the aggressor."""
+
+    BUY = "buy"
+    SELL = "sell"
+
+
+class CollectorState(StrEnum):
+    """What a collector says of itself."""
+
+    STARTING = "starting"
+    RUNNING = "running"
+    DEGRADED = "degraded"
+    STOPPED = "stopped"
+    FAILED = "failed"
+
+
+Price = Annotated[float, rules.positive]
+Quantity = Annotated[float, rules.not_negative]
+Amount = Annotated[Decimal, rules.amount]
+Timestamp = Annotated[datetime, rules.timestamp]
+SymbolId = Annotated[int, rules.identifier]
+ExchangeId = Annotated[int, rules.small_identifier]
+
+
+class Snapshot(Record, frozen=True, kw_only=True):
+    """What a time series is made of: `timestamp` is the exchange's clock, `created_at` the collector's.
+
+    `created_at` is the server's clock where it is not given.
+    """
+
+    timestamp: Timestamp
+    created_at: Annotated[datetime | None, rules.timestamp] = None
+
+
+class BookTicker(Snapshot, frozen=True, kw_only=True):
+    """Best bid and ask. Prices in the quote currency, quantities in the exchange's unit (base, or contracts)."""
+
+    symbol_id: SymbolId
+    bid_price: Price
+    bid_qty: Quantity
+    ask_price: Price
+    ask_qty: Quantity
+
+    @property
+    def mid(self) -> float:
+        """(bid + ask) / 2."""
+        return (self.bid_price + self.ask_price) / 2
+
+    @property
+    def spread(self) -> float:
+        """Ask - bid, in the quote currency; zero or less in a locked or crossed book."""
+        return self.ask_price - self.bid_price
+
+    @property
+    def spread_bps(self) -> float:
+        """The spread in basis points of the mid."""
+        return self.spread / self.mid * 10_000
+
+
+class Trade(Snapshot, frozen=True, kw_only=True):
+    """One trade, by the exchange's own id."""
+
+    symbol_id: SymbolId
+    trade_id: Annotated[str, rules.text]
+    price: Price
+    quantity: Quantity
+    side: Annotated[Side, rules.choice(Side)]
+
+
+class FundingRate(Snapshot, frozen=True, kw_only=True):
+    """A perpetual's funding rate (a fraction, 0.0001 is one basis point) and the time it settles at."""
+
+    symbol_id: SymbolId
+    funding_rate: Annotated[Decimal, rules.decimal]
+    funding_time: Annotated[datetime, rules.instant]
+    next_funding_time: Annotated[datetime | None, rules.instant] = None
+    mark_price: Annotated[Decimal | None, rules.positive_decimal] = None
+    index_price: Annotated[Decimal | None, rules.positive_decimal] = None
+
+
+class Balance(Snapshot, frozen=True, kw_only=True):
+    """What an account holds of one asset, in units of that asset."""
+
+    exchange_id: ExchangeId
+    asset_name: Annotated[str, rules.ticker]
+    available_balance: Amount
+    locked_balance: Amount = Decimal(0)
+    frozen_balance: Amount = Decimal(0)
+    borrowing_balance: Amount = Decimal(0)
+    interest_balance: Amount = Decimal(0)
+
+
+class Opportunity(Snapshot, frozen=True, kw_only=True):
+    """A seen chance to buy on one exchange and sell on another; `symbol_id` is the bought symbol."""
+
+    symbol_id: SymbolId
+    buy_exchange_id: ExchangeId
+    sell_exchange_id: ExchangeId
+    buy_price: Price
+    sell_price: Price
+    quantity: Quantity
+    spread_bps: Annotated[float, rules.finite]
+    net_profit: Annotated[float | None, rules.finite] = None
+    duration_ms: Annotated[int | None, rules.count] = None
+
+
+class OrderFlow(Snapshot, frozen=True, kw_only=True):
+    """Order-flow metrics over the `window_seconds` that end at `timestamp`."""
+
+    symbol_id: SymbolId
+    window_seconds: Annotated[int, rules.identifier]
+    ofi_score: Annotated[float, rules.finite]
+    microprice: Price
+    mid_price: Price
+    spread_bps: Annotated[float, rules.finite]
+    book_imbalance: Annotated[float, rules.imbalance]
+    trade_imbalance: Annotated[float | None, rules.imbalance] = None
+
+
+class CollectorStatus(Snapshot, frozen=True, kw_only=True):
+    """What one collector on one exchange said of itself."""
+
+    exchange_id: ExchangeId
+    collector: Annotated[str, rules.text]
+    status: Annotated[CollectorState, rules.choice(CollectorState)]
+    messages_per_second: Annotated[float | None, rules.not_negative] = None
+    last_message_at: Annotated[datetime | None, rules.instant] = None
+    error: Annotated[str | None, rules.text] = None
+
+
+class Tick(Snapshot, frozen=True, kw_only=True):
+    """A bid and ask without sizes, as brokers quote foreign exchange."""
+
+    symbol_id: SymbolId
+    bid: Price
+    ask: Price
+    volume: Annotated[float | None, rules.not_negative] = None
+    event_type: Annotated[str | None, rules.text] = None
+    use_case: Annotated[str | None, rules.text] = None
+
+
+class Candle(Snapshot, frozen=True, kw_only=True):
+    """Open, high, low and close of the bar of length `timeframe` that begins at `timestamp`."""
+
+    ascending: ClassVar[tuple[tuple[str, str], ...]] = (
+        ("low", "open"), ("low", "close"), ("open", "high"), ("close", "high"),
+    )  # fmt: skip # one line reads better than eight
+
+    symbol_id: SymbolId
+    timeframe: Annotated[str, rules.timeframe]
+    open: Price
+    high: Price
+    low: Price
+    close: Price
+    volume: Annotated[float | None, rules.not_negative] = None
+    vwap: Annotated[float | None, rules.positive] = None
+    num_trades: Annotated[int | None, rules.count] = None

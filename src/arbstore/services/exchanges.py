@@ -1,0 +1,144 @@
+"""Exchanges: lookups through the cache, and the table that follows what is configured."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable
+from enum import Enum
+from typing import NamedTuple
+
+from sqlalchemy import Select, select, update
+from sqlalchemy.dialects.postgresql import insert
+
+from arbstore import models
+from arbstore.errors import DuplicateError, UnknownExchangeError, ValidationError
+from arbstore.records import Exchange, MarketType
+from arbstore.services.service import Service
+
+_TABLE = models.Exchange.__table__
+
+
+class ExchangeSync(NamedTuple):
+    """What a sync did."""
+
+    added: tuple[Exchange, ...]
+    updated: tuple[Exchange, ...]
+    deactivated: tuple[Exchange, ...]
+    unchanged: int
+
+
+def enum_value(exchange: str | Enum) -> str:
+    """Return the enum value, in capitals, of an exchange given as a text or as an Enum whose value is one."""
+    value = exchange.value if isinstance(exchange, Enum) else exchange
+    if not isinstance(value, str):
+        raise ValidationError(f"must be a text such as BINANCE_SPOT, is {exchange!r}", field="exchange")
+    return value.strip().upper()
+
+
+class Exchanges(Service):
+    """Lookups and writes of exchanges. What is returned is immutable, and may be up to `cache_ttl` old."""
+
+    async def get(self, exchange_id: int) -> Exchange | None:
+        """Return the exchange by id, None where there is none."""
+        return await self._cached(("id", exchange_id), select(_TABLE).where(_TABLE.c.id == exchange_id))
+
+    async def get_one(self, exchange_id: int) -> Exchange:
+        """Return the exchange by id; raise UnknownExchangeError where there is none."""
+        return _known(await self.get(exchange_id), exchange_id)
+
+    async def by_enum(self, exchange: str | Enum) -> Exchange | None:
+        """Return the exchange by its enum value, such as BINANCE_SPOT, None where there is none."""
+        value = enum_value(exchange)
+        return await self._cached(("enum", value), select(_TABLE).where(_TABLE.c.enum_value == value))
+
+    async def by_enum_one(self, exchange: str | Enum) -> Exchange:
+        """Return the exchange by its enum value; raise UnknownExchangeError where there is none."""
+        return _known(await self.by_enum(exchange), enum_value(exchange))
+
+    async def all(self, *, active_only: bool = False) -> tuple[Exchange, ...]:
+        """Return the exchanges, by enum value."""
+        statement = select(_TABLE).order_by(_TABLE.c.enum_value)
+        if active_only:
+            statement = statement.where(_TABLE.c.is_active)
+
+        async def query() -> tuple[Exchange, ...]:
+            return tuple(await self._records(Exchange, statement))
+
+        return await self._cache.exchanges.get(self._session, ("all", active_only), query)
+
+    async def add(self, exchange: str | Enum) -> Exchange:
+        """Register an exchange; name and market type are the parts of its enum value.
+
+        Raises ValidationError if it is not of the form {EXCHANGE_NAME}_{MARKET_TYPE}, DuplicateError if it is there.
+        """
+        value = enum_value(exchange)
+        if (added := await self._insert(value)) is None:
+            raise DuplicateError(f"exchange {value!r} is registered already", constraint="uq_exchanges_enum_value")
+        return added
+
+    async def sync(self, exchanges: Iterable[str | Enum]) -> ExchangeSync:
+        """Make the active exchanges those given: add the new, reactivate the known, deactivate the missing.
+
+        Nothing is deleted. Raises ValidationError for an empty list: it would deactivate everything.
+        """
+        wanted = {enum_value(exchange) for exchange in exchanges}
+        if not wanted:
+            raise ValidationError("is empty: that would deactivate every exchange", field="exchanges")
+        for value in wanted:
+            _parts(value)
+        here = await self._records(Exchange, select(_TABLE).with_for_update(key_share=True))
+        known = {exchange.enum_value for exchange in here}
+        added = [await self._insert(value) for value in sorted(wanted - known)]
+        back = [exchange.id for exchange in here if exchange.enum_value in wanted and not exchange.is_active]
+        gone = [exchange.id for exchange in here if exchange.enum_value not in wanted and exchange.is_active]
+        return ExchangeSync(
+            tuple(exchange for exchange in added if exchange is not None),
+            await self._activate(back, active=True),
+            await self._activate(gone, active=False),
+            len(known & wanted) - len(back),
+        )
+
+    async def _insert(self, value: str) -> Exchange | None:
+        name, market_type = _parts(value)
+        statement = (
+            insert(_TABLE)
+            .values(enum_value=value, exchange_name=name, market_type=market_type)
+            # Not an error to be caught: it would end the caller's transaction.
+            .on_conflict_do_nothing(index_elements=["enum_value"])
+            .returning(*_TABLE.c)
+        )
+        added = await self._record(Exchange, statement)
+        if added is not None:
+            self._changed([added])
+        return added
+
+    async def _activate(self, ids: list[int], *, active: bool) -> tuple[Exchange, ...]:
+        statement = update(_TABLE).where(_TABLE.c.id.in_(ids)).values(is_active=active).returning(*_TABLE.c)
+        changed = tuple(await self._records(Exchange, statement)) if ids else ()
+        self._changed(changed)
+        return changed
+
+    def _changed(self, exchanges: Iterable[Exchange]) -> None:
+        keys: set[Hashable] = set()
+        for exchange in exchanges:
+            keys |= {("id", exchange.id), ("enum", exchange.enum_value), ("all", True), ("all", False)}
+        if keys:
+            self._cache.changed(self._session, self._cache.exchanges, keys)
+
+    async def _cached(self, key: Hashable, statement: Select[tuple[object, ...]]) -> Exchange | None:
+        return await self._cache.exchanges.get(self._session, key, lambda: self._record(Exchange, statement))
+
+
+def _known(exchange: Exchange | None, wanted: str | int) -> Exchange:
+    if exchange is None:
+        raise UnknownExchangeError(wanted)
+    return exchange
+
+
+def _parts(value: str) -> tuple[str, str]:
+    name, _, market_type = value.rpartition("_")
+    if not name.replace("_", "").isalnum() or not value.isascii() or market_type not in list(MarketType):
+        raise ValidationError(
+            f"must be {{EXCHANGE_NAME}}_{{MARKET_TYPE}} with a market type of {', '.join(MarketType)}, is {value!r}",
+            field="exchange",
+        )
+    return name, market_type

@@ -1,0 +1,167 @@
+"""Sizes of the tables, and the rows that have outlived their retention."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
+
+from sqlalchemy import ColumnElement, FromClause, Table, any_, delete, func, literal_column, select, true, tuple_
+from sqlalchemy.orm import Session
+
+from arbstore.errors import ValidationError
+from arbstore.models import Base
+from arbstore.services.service import Service
+from arbstore.timescale import catalog, declared
+from arbstore.timescale.catalog import HypertableState, Size
+
+# A table up to this size is counted, row by row; beyond it the server's estimate is taken.
+_COUNTED_BYTES = 64 * 2**20
+
+_CTID = literal_column("ctid")
+
+
+class TableStats(NamedTuple):
+    """One table. `estimated` says whether `rows` is; `chunks` is None where it is an ordinary table."""
+
+    table: str
+    rows: int
+    estimated: bool
+    bytes: int
+    oldest: datetime | None
+    newest: datetime | None
+    chunks: int | None
+
+
+class Cleanup(NamedTuple):
+    """What a cleanup removed from one table: rows of an ordinary one, whole chunks of a hypertable."""
+
+    table: str
+    older_than: datetime
+    rows: int
+    chunks: int
+
+
+class Maintenance(Service):
+    """Sizes and cleanup of all tables."""
+
+    async def stats(self) -> list[TableStats]:
+        """Return the size and the range of time of each table, by name. Reads indexes, never a whole large table."""
+        hypertables = await self._hypertables()
+        return [
+            await self._table_stats(Base.metadata.tables[name], hypertables.get(name))
+            for name in sorted(Base.metadata.tables)
+        ]
+
+    async def cleanup(
+        self, retention: Mapping[str, timedelta | None] | None = None, *, batch_size: int = 10_000
+    ) -> list[Cleanup]:
+        """Remove the rows older than their table's retention, in the session's transaction; return the counts.
+
+        `retention` is by table name, and wins over what the models declare; None keeps a table whole. Ordinary
+        tables lose rows, series by series, in statements of `batch_size`; hypertables lose the chunks that are
+        wholly older. Raises ValidationError for a table that has none.
+        """
+        return [await self._clean(table, age, batch_size) for table, age in retentions(retention) if age is not None]
+
+    async def expire(self, table_name: str, older_than: datetime, limit: int) -> Cleanup:
+        """Remove at most `limit` rows (of a hypertable: all chunks) older than the moment; 0 rows: none is left."""
+        table = Base.metadata.tables[table_name]
+        hypertable = (await self._hypertables()).get(table_name)
+        if hypertable is None:
+            return Cleanup(table_name, older_than, await self._delete(table, older_than, limit), 0)
+        dropped: int = await self._session.run_sync(
+            lambda session: catalog.drop_chunks(session.connection(), hypertable, older_than)
+        )
+        return Cleanup(table_name, older_than, 0, dropped)
+
+    async def _clean(self, table: Table, age: timedelta, batch_size: int) -> Cleanup:
+        older_than = datetime.now(UTC) - age
+        rows = chunks = 0
+        while True:
+            done = await self.expire(table.name, older_than, batch_size)
+            rows, chunks = rows + done.rows, chunks + done.chunks
+            if done.rows < batch_size:
+                return Cleanup(table.name, older_than, rows, chunks)
+
+    async def _delete(self, table: Table, older_than: datetime, limit: int) -> int:
+        series, is_of = _series(table)
+        old = select(_CTID).select_from(table).where(is_of, table.c.timestamp < older_than)
+        found = old.order_by(table.c.timestamp).limit(limit).lateral("old")
+        chosen = select(found.c.ctid).select_from(series.join(found, true())).limit(limit)
+        result = await self._execute(delete(table).where(any_(func.array(chosen.scalar_subquery())) == _CTID))
+        return int(result.rowcount)  # type: ignore[attr-defined] # a delete's result has one
+
+    async def _hypertables(self) -> dict[str, HypertableState]:
+        found: dict[str, HypertableState] = await self._session.run_sync(
+            lambda session: catalog.hypertables(session.connection())
+        )
+        return found
+
+    async def _table_stats(self, table: Table, hypertable: HypertableState | None) -> TableStats:
+        size = await self._size(table, hypertable)
+        estimated = size.bytes > _COUNTED_BYTES
+        rows = size.rows if estimated else (await self._execute(select(func.count()).select_from(table))).scalar_one()
+        oldest, newest = await self._range(table, hypertable)
+        chunks = None if hypertable is None else hypertable.chunks
+        return TableStats(table.name, rows, estimated, size.bytes, oldest, newest, chunks)
+
+    async def _size(self, table: Table, hypertable: HypertableState | None) -> Size:
+        def measure(session: Session) -> Size:
+            connection = session.connection()
+            if hypertable is None:
+                return catalog.table_size(connection, table.name)
+            return catalog.hypertable_size(connection, hypertable)
+
+        return await self._session.run_sync(measure)
+
+    async def _range(self, table: Table, hypertable: HypertableState | None) -> tuple[datetime | None, datetime | None]:
+        if declared(table) is None:
+            row = (await self._execute(select(func.min(table.c.created_at), func.max(table.c.created_at)))).one()
+            return row[0], row[1]
+        if hypertable is None:
+            return await self._edges(table)
+        chunks = await self._session.run_sync(lambda session: catalog.chunks(session.connection(), hypertable))
+        if not chunks:
+            return None, None
+        time = table.c.timestamp
+        oldest, _ = await self._edges(table, time >= chunks[0].start, time < chunks[0].end)
+        _, newest = await self._edges(table, time >= chunks[-1].start, time < chunks[-1].end)
+        # A chunk can be empty, after deletes: then the others are asked too.
+        return (oldest, newest) if oldest and newest else await self._edges(table)
+
+    async def _edges(self, table: Table, *bounds: ColumnElement[bool]) -> tuple[datetime | None, datetime | None]:
+        """Return the oldest and the newest time within the bounds, by two index probes a series."""
+        series, is_of = _series(table, *bounds)
+        rows = select(table.c.timestamp).where(is_of, *bounds).limit(1)
+        first = rows.order_by(table.c.timestamp).lateral("first")
+        last = rows.order_by(table.c.timestamp.desc()).lateral("last")
+        source = series.join(first, true()).join(last, true())
+        statement = select(func.min(first.c.timestamp), func.max(last.c.timestamp)).select_from(source)
+        row = (await self._execute(statement)).one()
+        return row[0], row[1]
+
+
+def retentions(wanted: Mapping[str, timedelta | None] | None = None) -> list[tuple[Table, timedelta | None]]:
+    """Return each time-series table with its retention: the wanted one, else the declared one."""
+    tables = {table.name: kept for table in Base.metadata.sorted_tables if (kept := declared(table)) is not None}
+    given = dict(wanted or {})
+    for name, age in given.items():
+        if name not in tables:
+            raise ValidationError(f"is no time-series table: those are {', '.join(sorted(tables))}", field=name)
+        if age is not None and age <= timedelta(0):
+            raise ValidationError(f"must be more than zero, is {age}", field=name)
+    return [(Base.metadata.tables[name], given.get(name, tables[name].retention)) for name in sorted(tables)]
+
+
+def _series(table: Table, *bounds: ColumnElement[bool]) -> tuple[FromClause, ColumnElement[bool]]:
+    """Return the table's series (the key before the time), found by skipping along the key, and the join to one."""
+    columns = list(table.primary_key.columns)
+    prefix = columns[: columns.index(table.c.timestamp)]
+    first = select(*prefix).where(*bounds).order_by(*prefix).limit(1).subquery("first_series")
+    found = select(*first.c).cte("series", recursive=True)
+    mine = [found.c[part.name] for part in prefix]
+    beyond = tuple_(*prefix) > tuple_(*mine)
+    following = select(*prefix).where(beyond, *bounds).order_by(*prefix).limit(1).lateral("next_series")
+    series = found.union_all(select(*following.c).select_from(found.join(following, true())))
+    return series, tuple_(*prefix) == tuple_(*(series.c[part.name] for part in prefix))

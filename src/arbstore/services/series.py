@@ -1,0 +1,239 @@
+"""What all time series share: checked inserts, the latest row of each series, and the history of one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime, timedelta
+from enum import Enum
+from typing import Any, ClassVar, Generic, TypeVar
+
+from sqlalchemy import CTE, ColumnElement, FromClause, Select, Table, and_, func, lateral, null, select, true
+
+from arbstore import bulk, models
+from arbstore.bulk import InsertResult
+from arbstore.errors import ValidationError
+from arbstore.records import Snapshot, columns
+from arbstore.services.exchanges import Exchanges, enum_value
+from arbstore.services.service import Service, as_records
+from arbstore.services.symbols import Symbols
+
+In = TypeVar("In", bound=Snapshot)
+Out = TypeVar("Out", bound=Snapshot)
+
+_EXCHANGE = models.Exchange.__table__
+_SYMBOL = models.Symbol.__table__
+
+
+class Series(Service, Generic[In, Out]):
+    """Time series of one table. A series is an owner (a symbol, an exchange) and, in some tables, a `part` of it."""
+
+    table: ClassVar[Table]
+    record: type[In]
+    stored: type[Out]
+    part: ClassVar[str | None] = None  # the key's column between owner and time, such as timeframe
+
+    async def insert(self, rows: Iterable[In | Mapping[str, Any]]) -> InsertResult:
+        """Write records, or mappings with their fields, in the session's transaction.
+
+        The batch is checked whole before anything is sent: a bad row raises ValidationError with its index, field
+        and reason, and nothing is written; a series that is not registered raises UnknownSymbolError or
+        UnknownExchangeError. Of rows with equal keys the last one wins, in the batch and over what is stored.
+        """
+        return await bulk.upsert(self._session, self.table, columns(self.record, rows))
+
+    async def _latest(self, owners: Select[Any], part: object | None, max_age: timedelta | None) -> list[Out]:
+        """Return the newest row of each series of the owners, whose first column is the owner's id.
+
+        One index probe a series: history is not scanned, however long it is.
+        """
+        owned = owners.cte("owned")
+        series: FromClause = owned if self.part is None or part is not None else self._parts(owned)
+        newest = self._rows(self._owner() == series.c[0])
+        if self.part is not None:
+            newest = newest.where(self.table.c[self.part] == (series.c[1] if part is None else part))
+        if max_age is not None:
+            newest = newest.where(self.table.c.timestamp >= datetime.now(UTC) - _positive(max_age, "max_age"))
+        row = lateral(newest.order_by(self.table.c.timestamp.desc()).limit(1), name="newest")
+        names = [column for column in owned.c if column.name not in row.c and column is not owned.c[0]]
+        source = series if series is owned else series.join(owned, owned.c[0] == series.c[0])
+        statement = select(*row.c, *names).select_from(source.join(row, true())).order_by(*names, *row.c)
+        return await self._records(self.stored, statement)
+
+    def _parts(self, owned: CTE) -> CTE:
+        """Return (owner, part) of every series, by skipping along the key from one part to the next."""
+        assert self.part is not None  # noqa: S101 # callers look
+        part = self.table.c[self.part]
+
+        def first(owner: ColumnElement[Any], *beyond: ColumnElement[bool]) -> Any:
+            return select(func.min(part)).where(self._owner() == owner, *beyond).scalar_subquery()
+
+        found = select(owned.c[0].label("owner"), first(owned.c[0]).label("part")).cte("series", recursive=True)
+        following = first(found.c.owner, part > found.c.part)
+        return found.union_all(select(found.c.owner, following).where(found.c.part.is_not(null())))
+
+    def _owner(self) -> ColumnElement[Any]:
+        return next(iter(self.table.primary_key.columns))
+
+    def _rows(self, *conditions: ColumnElement[bool]) -> Select[Any]:
+        return select(self.table).where(*conditions)
+
+    async def _history(
+        self,
+        conditions: list[ColumnElement[bool]],
+        window: tuple[datetime | None, datetime | None, int | None],
+        names: dict[str, str],
+    ) -> list[Out]:
+        since, until, limit = window
+        time = self.table.c.timestamp
+        statement = self._rows(*conditions, *_within(time, since, until)).limit(_count(limit))
+        # With a limit it is the newest rows that are wanted; the key ends with the time and what breaks its ties.
+        key = list(self.table.primary_key.columns)
+        order = [time, *key[key.index(time) + 1 :]]
+        result = await self._execute(statement.order_by(*(column.desc() for column in order)))
+        found = as_records(self.stored, result, **names)
+        found.reverse()
+        return found
+
+
+class SymbolSeries(Series[In, Out]):
+    """Time series of symbols."""
+
+    async def _latest_of_pairs(
+        self,
+        exchange: str | Enum | None,
+        base: str | None,
+        quote: str | None,
+        max_age: timedelta | None,
+        part: object | None = None,
+    ) -> list[Out]:
+        owners = (
+            select(_SYMBOL.c.id, _EXCHANGE.c.enum_value.label("exchange"))
+            .add_columns(_SYMBOL.c.symbol_base, _SYMBOL.c.symbol_quote, _SYMBOL.c.exchange_symbol)
+            .join(_EXCHANGE, _EXCHANGE.c.id == _SYMBOL.c.exchange_id)
+            .where(_SYMBOL.c.is_active, _EXCHANGE.c.is_active)
+        )
+        if exchange is not None:
+            known = await Exchanges(self._session, self._cache).by_enum_one(exchange)
+            owners = owners.where(_SYMBOL.c.exchange_id == known.id)
+        for column, wanted in ((_SYMBOL.c.symbol_base, base), (_SYMBOL.c.symbol_quote, quote)):
+            if wanted is not None:
+                owners = owners.where(column == wanted.strip().upper())
+        return await self._latest(owners, part, max_age)
+
+    async def history_by_id(
+        self,
+        symbol_id: int,
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        limit: int | None = None,
+    ) -> list[Out]:
+        """Return what `history` does, of any symbol: dated contracts and delisted ones have only this way."""
+        return await self._history_of(symbol_id, (since, until, limit))
+
+    async def _history_of_pair(
+        self,
+        pair: tuple[str | Enum, str, str],
+        window: tuple[datetime | None, datetime | None, int | None],
+        *conditions: ColumnElement[bool],
+    ) -> list[Out]:
+        exchange, base, quote = pair
+        known = await Exchanges(self._session, self._cache).by_enum_one(exchange)
+        symbol = await Symbols(self._session, self._cache).by_pair_one(known.id, base, quote)
+        return await self._history_of(symbol.id, window, *conditions)
+
+    async def _history_of(
+        self,
+        symbol_id: int,
+        window: tuple[datetime | None, datetime | None, int | None],
+        *conditions: ColumnElement[bool],
+    ) -> list[Out]:
+        symbol = await Symbols(self._session, self._cache).get_one(symbol_id)
+        exchange = await Exchanges(self._session, self._cache).get_one(symbol.exchange_id)
+        names = {
+            "exchange": exchange.enum_value,
+            "symbol_base": symbol.symbol_base,
+            "symbol_quote": symbol.symbol_quote,
+            "exchange_symbol": symbol.exchange_symbol,
+        }
+        return await self._history([self._owner() == symbol_id, *conditions], window, names)
+
+
+class PairSeries(SymbolSeries[In, Out]):
+    """Time series that a symbol has one of."""
+
+    async def latest(
+        self,
+        exchange: str | Enum | None = None,
+        base: str | None = None,
+        quote: str | None = None,
+        *,
+        max_age: timedelta | None = None,
+    ) -> list[Out]:
+        """Return the newest row of each active symbol that the filters leave, by exchange, base and quote.
+
+        Symbols without a row, or without one younger than `max_age`, are left out. Raises UnknownExchangeError.
+        """
+        return await self._latest_of_pairs(exchange, base, quote, max_age)
+
+    async def history(
+        self,
+        exchange: str | Enum,
+        base: str,
+        quote: str,
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        limit: int | None = None,
+    ) -> list[Out]:
+        """Return the rows of [since, until) of the pair's active, undated symbol, oldest first.
+
+        With `limit`, the newest that many of them. Raises UnknownExchangeError and UnknownSymbolError.
+        """
+        return await self._history_of_pair((exchange, base, quote), (since, until, limit))
+
+
+class ExchangeSeries(Series[In, Out]):
+    """Time series of exchanges, each with a part of its own: an asset, a collector."""
+
+    async def _latest_of_exchange(
+        self, exchange: str | Enum | None, part: str | None, max_age: timedelta | None
+    ) -> list[Out]:
+        owners = select(_EXCHANGE.c.id, _EXCHANGE.c.enum_value.label("exchange")).where(_EXCHANGE.c.is_active)
+        if exchange is not None:
+            known = await Exchanges(self._session, self._cache).by_enum_one(exchange)
+            owners = owners.where(_EXCHANGE.c.id == known.id)
+        return await self._latest(owners, part, max_age)
+
+    async def _history_of_part(
+        self,
+        exchange: str | Enum,
+        part: str,
+        window: tuple[datetime | None, datetime | None, int | None],
+    ) -> list[Out]:
+        assert self.part is not None  # noqa: S101 # each of these series has one
+        known = await Exchanges(self._session, self._cache).by_enum_one(exchange)
+        conditions = [and_(self._owner() == known.id, self.table.c[self.part] == part)]
+        return await self._history(conditions, window, {"exchange": enum_value(exchange)})
+
+
+def _within(time: ColumnElement[datetime], since: datetime | None, until: datetime | None) -> list[ColumnElement[bool]]:
+    for name, moment in (("since", since), ("until", until)):
+        if moment is not None and moment.utcoffset() is None:
+            raise ValidationError(f"must be aware, {moment} has no time zone: give it tzinfo=UTC", field=name)
+    if since is not None and until is not None and since > until:
+        raise ValidationError(f"{since} is after until {until}", field="since")
+    bounds = [] if since is None else [time >= since]
+    return bounds if until is None else [*bounds, time < until]
+
+
+def _positive(age: timedelta, name: str) -> timedelta:
+    if age <= timedelta(0):
+        raise ValidationError(f"must be more than zero, is {age}", field=name)
+    return age
+
+
+def _count(limit: int | None) -> int | None:
+    if limit is not None and limit < 1:
+        raise ValidationError(f"must be 1 or more, is {limit}", field="limit")
+    return limit

@@ -1,0 +1,44 @@
+"""What every service is made of: one session, the reference cache, and rows that become records."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
+
+import msgspec
+from sqlalchemy import Executable, Result
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from arbstore.cache import ReferenceCache
+from arbstore.errors import translated
+from arbstore.records import Record
+
+R = TypeVar("R", bound=Record)
+
+
+class Service:
+    """Queries and writes over one session; the transaction belongs to whoever made the session."""
+
+    def __init__(self, session: AsyncSession, cache: ReferenceCache) -> None:
+        """Work in `session`, with the answers of `cache`."""
+        self._session = session
+        self._cache = cache
+
+    async def _execute(
+        self, statement: Executable, parameters: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None
+    ) -> Result[Any]:
+        with translated():
+            return await self._session.execute(statement, parameters)
+
+    async def _records(self, kind: type[R], statement: Executable) -> list[R]:
+        return as_records(kind, await self._execute(statement))
+
+    async def _record(self, kind: type[R], statement: Executable) -> R | None:
+        found = await self._records(kind, statement)
+        return found[0] if found else None
+
+
+def as_records(kind: type[R], result: Result[Any], **constants: Any) -> list[R]:
+    """Return a record for each row, whose columns are its fields; `constants` are fields that all rows share."""
+    names = tuple(map(str, result.keys()))  # of a lateral they are a subclass, which msgspec does not take
+    return msgspec.convert([constants | dict(zip(names, row, strict=True)) for row in result], list[kind])  # type: ignore[valid-type] # a type made at run time

@@ -1,0 +1,257 @@
+"""Symbols: lookups through the cache, and the table that follows an exchange's listing."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Mapping
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from sqlalchemy import Select, func, select, update
+from sqlalchemy.dialects.postgresql import insert
+
+from arbstore import models
+from arbstore.errors import DuplicateError, UnknownExchangeError, UnknownSymbolError, ValidationError
+from arbstore.records import Listing, Symbol, SymbolType, columns
+from arbstore.services.service import Service, as_records
+
+_TABLE = models.Symbol.__table__
+
+
+class SymbolSync(NamedTuple):
+    """What a sync did."""
+
+    added: tuple[Symbol, ...]
+    updated: tuple[Symbol, ...]
+    deactivated: tuple[Symbol, ...]
+    unchanged: int
+
+
+class Symbols(Service):
+    """Lookups and writes of symbols. What is returned is immutable, and may be up to `cache_ttl` old."""
+
+    async def get(self, symbol_id: int) -> Symbol | None:
+        """Return the symbol by id, active or not, None where there is none."""
+        return await self._cached(("id", symbol_id), select(_TABLE).where(_TABLE.c.id == symbol_id))
+
+    async def get_one(self, symbol_id: int) -> Symbol:
+        """Return the symbol by id, active or not; raise UnknownSymbolError where there is none."""
+        return _known(await self.get(symbol_id), symbol_id)
+
+    async def by_exchange(self, exchange_id: int, *, active_only: bool = True) -> tuple[Symbol, ...]:
+        """Return the symbols of an exchange, by base, quote, type and expiry."""
+        statement = _of_exchange(exchange_id).order_by(
+            _TABLE.c.symbol_base, _TABLE.c.symbol_quote, _TABLE.c.symbol_type, _TABLE.c.expiry, _TABLE.c.id
+        )
+        if active_only:
+            statement = statement.where(_TABLE.c.is_active)
+
+        async def query() -> tuple[Symbol, ...]:
+            return tuple(await self._records(Symbol, statement))
+
+        return await self._cache.symbols.get(self._session, ("exchange", exchange_id, active_only), query)
+
+    async def by_pair(
+        self,
+        exchange_id: int,
+        base: str,
+        quote: str,
+        symbol_type: SymbolType | None = None,
+        expiry: datetime | None = None,
+    ) -> Symbol | None:
+        """Return the active symbol of the pair, None where there is none.
+
+        Without `expiry` it is the undated contract; without `symbol_type`, whichever of them there is: on a futures
+        exchange that is the perpetual.
+        """
+        base, quote = base.strip().upper(), quote.strip().upper()
+        statement = _of_exchange(exchange_id).where(
+            _TABLE.c.is_active,
+            _TABLE.c.symbol_base == base,
+            _TABLE.c.symbol_quote == quote,
+            _TABLE.c.expiry.is_not_distinct_from(expiry),
+        )
+        if symbol_type is not None:
+            statement = statement.where(_TABLE.c.symbol_type == symbol_type)
+        statement = statement.order_by(_TABLE.c.symbol_type).limit(1)
+        return await self._cached(("pair", exchange_id, base, quote, symbol_type, expiry), statement)
+
+    async def by_pair_one(
+        self,
+        exchange_id: int,
+        base: str,
+        quote: str,
+        symbol_type: SymbolType | None = None,
+        expiry: datetime | None = None,
+    ) -> Symbol:
+        """Return what `by_pair` does; raise UnknownSymbolError where there is none."""
+        found = await self.by_pair(exchange_id, base, quote, symbol_type, expiry)
+        return _known(found, f"{base}/{quote} of exchange {exchange_id}")
+
+    async def warm(self, exchange_id: int) -> None:
+        """Put the active symbols of an exchange into the cache, by id and by pair, with one query."""
+        generation = self._cache.symbols.generation
+        for symbol in await self.by_exchange(exchange_id):
+            for key in _keys(symbol):
+                self._cache.symbols.put(key, symbol, generation)
+
+    async def add(self, exchange_id: int, listing: Listing | Mapping[str, Any]) -> Symbol:
+        """Register a symbol; raise DuplicateError if its name or its pair is active already."""
+        (added,) = await self.add_many(exchange_id, [listing])
+        return added
+
+    async def add_many(self, exchange_id: int, listings: Iterable[Listing | Mapping[str, Any]]) -> tuple[Symbol, ...]:
+        """Register symbols, all or none; raise DuplicateError that names those that are active already."""
+        rows = _rows(listings)
+        if not rows:
+            return ()
+        statement = (
+            insert(_TABLE)
+            # Not an error to be caught: it would end the caller's transaction.
+            .on_conflict_do_nothing()
+            .returning(*_TABLE.c)
+        )
+        async with self._session.begin_nested() as savepoint:
+            result = await self._execute(statement, [row | {"exchange_id": exchange_id} for row in rows])
+            added = tuple(as_records(Symbol, result))
+            self._changed(added)
+            if len(added) == len(rows):
+                return added
+            await savepoint.rollback()
+        refused = {row["exchange_symbol"] for row in rows} - {symbol.exchange_symbol for symbol in added}
+        raise DuplicateError(f"exchange {exchange_id} has these symbols, or their pairs, already: {sorted(refused)}")
+
+    async def sync(self, exchange_id: int, listings: Iterable[Listing | Mapping[str, Any]]) -> SymbolSync:
+        """Make the active symbols those of the listing: add the new, update the changed, deactivate the missing.
+
+        Nothing is deleted. A name that now stands for another pair is another symbol: the old one is deactivated and
+        keeps its history. So is a name that comes back after a delisting, unless both give the same `listed_at`.
+        Raises ValidationError for an empty listing: it would deactivate everything.
+        """
+        rows = [row for row in _rows(listings) if row["is_active"]]
+        if not rows:
+            raise ValidationError("is empty: that would deactivate every symbol", field="listings")
+        await self._lock(exchange_id)
+        here = await self._records(Symbol, _of_exchange(exchange_id).order_by(_TABLE.c.id))
+        plan = _Plan(rows, here)
+        # In this order: what goes makes room for what comes.
+        deactivated = await self._deactivate(plan.gone)
+        updated = [await self._update(symbol, values) for symbol, values in plan.changed]
+        added = await self.add_many(exchange_id, plan.new)
+        return SymbolSync(added, tuple(updated), deactivated, plan.unchanged)
+
+    async def _lock(self, exchange_id: int) -> None:
+        """Let one sync of an exchange run at a time; writers of market data are not held up."""
+        exchange = models.Exchange.__table__
+        statement = select(exchange.c.id).where(exchange.c.id == exchange_id).with_for_update(key_share=True)
+        if (await self._execute(statement)).first() is None:
+            raise UnknownExchangeError(exchange_id)
+
+    async def _deactivate(self, symbols: list[Symbol]) -> tuple[Symbol, ...]:
+        if not symbols:
+            return ()
+        statement = (
+            update(_TABLE)
+            .where(_TABLE.c.id.in_([symbol.id for symbol in symbols]))
+            .values(is_active=False, delisted_at=func.coalesce(_TABLE.c.delisted_at, func.now()))
+            .returning(*_TABLE.c)
+        )
+        changed = tuple(await self._records(Symbol, statement))
+        self._changed(changed)
+        return changed
+
+    async def _update(self, symbol: Symbol, values: dict[str, Any]) -> Symbol:
+        statement = update(_TABLE).where(_TABLE.c.id == symbol.id).values(values).returning(*_TABLE.c)
+        (changed,) = await self._records(Symbol, statement)
+        self._changed([symbol, changed])
+        return changed
+
+    def _changed(self, symbols: Iterable[Symbol]) -> None:
+        keys: set[Hashable] = set()
+        for symbol in symbols:
+            keys |= {*_keys(symbol), *(("exchange", symbol.exchange_id, active) for active in (True, False))}
+        if keys:
+            self._cache.changed(self._session, self._cache.symbols, keys)
+
+    async def _cached(self, key: Hashable, statement: Select[tuple[object, ...]]) -> Symbol | None:
+        return await self._cache.symbols.get(self._session, key, lambda: self._record(Symbol, statement))
+
+
+class _Plan:
+    """What a listing asks of the symbols that are here."""
+
+    def __init__(self, rows: list[dict[str, Any]], here: list[Symbol]) -> None:
+        active = [symbol for symbol in here if symbol.is_active]
+        by_name = {symbol.exchange_symbol: symbol for symbol in active}
+        by_pair = {_pair(symbol): symbol for symbol in active}
+        former = {(symbol.exchange_symbol, _pair(symbol)): symbol for symbol in here if not symbol.is_active}
+        self.new: list[dict[str, Any]] = []
+        self.changed: list[tuple[Symbol, dict[str, Any]]] = []
+        self.unchanged = 0
+        kept: set[int] = set()
+        names = {row["exchange_symbol"] for row in rows}
+        for row in rows:
+            found = by_name.get(row["exchange_symbol"])
+            if found is None and (renamed := by_pair.get(_pair_of(row))) and renamed.exchange_symbol not in names:
+                found = renamed
+            if found is None or _pair(found) != _pair_of(row):
+                found = _same_listing(former.get((row["exchange_symbol"], _pair_of(row))), row)
+            self._place(found, row)
+            if found is not None:
+                kept.add(found.id)
+        self.gone = [symbol for symbol in active if symbol.id not in kept]
+
+    def _place(self, found: Symbol | None, row: dict[str, Any]) -> None:
+        if found is None:
+            self.new.append(row)
+            return
+        # What a listing leaves out is not known to have changed.
+        given = {name: value for name, value in row.items() if value is not None}
+        values = {name: value for name, value in given.items() if getattr(found, name) != value}
+        if not found.is_active:
+            values["delisted_at"] = None
+        if values:
+            self.changed.append((found, values))
+        else:
+            self.unchanged += 1
+
+
+def _pair(symbol: Symbol) -> tuple[Any, ...]:
+    return (symbol.symbol_base, symbol.symbol_quote, symbol.symbol_type, symbol.expiry)
+
+
+def _pair_of(row: dict[str, Any]) -> tuple[Any, ...]:
+    return (row["symbol_base"], row["symbol_quote"], row["symbol_type"], row["expiry"])
+
+
+def _same_listing(former: Symbol | None, row: dict[str, Any]) -> Symbol | None:
+    if former is None or former.listed_at is None or former.listed_at != row["listed_at"]:
+        return None
+    return former
+
+
+def _rows(listings: Iterable[Listing | Mapping[str, Any]]) -> list[dict[str, Any]]:
+    table = columns(Listing, listings)
+    rows = [dict(zip(table, values, strict=True)) for values in zip(*table.values(), strict=True)]
+    seen: set[object] = set()
+    for number, row in enumerate(rows):
+        for field, name in (("exchange_symbol", row["exchange_symbol"]), ("symbol_base", _pair_of(row))):
+            if row["is_active"] and name in seen:
+                raise ValidationError(f"{name} is listed twice", field=field, row=number)
+            seen.add(name)
+    return rows
+
+
+def _of_exchange(exchange_id: int) -> Select[Any]:
+    return select(_TABLE).where(_TABLE.c.exchange_id == exchange_id)
+
+
+def _keys(symbol: Symbol) -> list[Hashable]:
+    """Return the keys whose answer this one symbol is, or was."""
+    pair = ("pair", symbol.exchange_id, symbol.symbol_base, symbol.symbol_quote)
+    return [("id", symbol.id), *((*pair, kind, symbol.expiry) for kind in (None, symbol.symbol_type))]
+
+
+def _known(symbol: Symbol | None, wanted: str | int) -> Symbol:
+    if symbol is None:
+        raise UnknownSymbolError(wanted)
+    return symbol

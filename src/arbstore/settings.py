@@ -1,0 +1,108 @@
+"""Settings: the only reader of the environment."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import AliasChoices, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+from sqlalchemy import URL, make_url
+from sqlalchemy.exc import ArgumentError
+
+from arbstore.errors import ConfigurationError
+
+EMBEDDED = "embedded"
+_DRIVER = "postgresql+asyncpg"
+_POSTGRESQL = ("postgresql", "postgres", _DRIVER)
+
+
+def _postgres(name: str) -> Any:
+    return AliasChoices(f"ARBSTORE_POSTGRES_{name}", f"POSTGRES_{name}")
+
+
+class Settings(BaseSettings):
+    """Where the database is and how to use it.
+
+    Each is read from `ARBSTORE_<NAME>`, in the environment or in a `.env` file; an argument wins over both.
+    Without `database_url`, the variables `POSTGRES_HOST`, `_PORT`, `_USER`, `_PASSWORD` and `_DB` are put together.
+    Durations are seconds. Passwords are shown nowhere.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix="ARBSTORE_", env_file=".env", extra="ignore", populate_by_name=True, frozen=True
+    )
+
+    database_url: SecretStr | None = Field(
+        None, description="postgresql://user:password@host:port/database, embedded: or embedded:/path"
+    )
+    postgres_host: str | None = Field(None, validation_alias=_postgres("HOST"), description="host of the server")
+    postgres_port: int = Field(5432, validation_alias=_postgres("PORT"), description="port of the server")
+    postgres_user: str | None = Field(None, validation_alias=_postgres("USER"), description="role to log in as")
+    postgres_password: SecretStr | None = Field(
+        None, validation_alias=_postgres("PASSWORD"), description="its password"
+    )
+    postgres_db: str | None = Field(None, validation_alias=_postgres("DB"), description="name of the database")
+
+    pool_size: int = Field(5, ge=1, description="connections kept open")
+    max_overflow: int = Field(10, ge=0, description="connections beyond those, while needed")
+    pool_timeout: float = Field(30, gt=0, description="wait for a free connection")
+    connect_timeout: float = Field(10, gt=0, description="wait for the server, retries included")
+    statement_timeout: float = Field(60, ge=0, description="longest statement; 0 for no limit")
+    application_name: str = Field("arbstore", description="as pg_stat_activity shows it")
+    ssl_mode: str | None = Field(
+        None,
+        pattern="^(disable|allow|prefer|require|verify-ca|verify-full)$",
+        description="libpq's sslmode; the driver's default is prefer",
+    )
+    prepared_statements: bool = Field(True, description="off for PgBouncer in transaction mode")
+
+    cache_ttl: float = Field(300, gt=0, description="lifetime of a cached exchange or symbol")
+    cache_missing_ttl: float = Field(5, gt=0, description='lifetime of a cached "no such symbol"')
+    cache_exchanges: int = Field(1_000, ge=1, description="most answers about exchanges kept")
+    cache_symbols: int = Field(50_000, ge=1, description="most answers about symbols kept")
+
+    test_image: str = Field("timescale/timescaledb:2.23.0-pg17", description="image of `pytest --database docker`")
+
+    @classmethod
+    def load(cls, **given: Any) -> Settings:
+        """Read the settings; `given` wins. Raises ConfigurationError that names what is wrong, without its value."""
+        try:
+            return cls(**given)
+        except ValidationError as error:
+            faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
+            raise ConfigurationError(f"settings: {faults}") from None  # the cause would show the value
+
+    @property
+    def url(self) -> URL:
+        """The database's URL, for SQLAlchemy with asyncpg; of `embedded:` the path is its database."""
+        if self.database_url is None:
+            return self._from_parts()
+        given = self.database_url.get_secret_value()
+        if given == EMBEDDED or given.startswith(f"{EMBEDDED}:"):
+            return URL.create(EMBEDDED, database=given.partition(":")[2] or None)
+        return _postgresql_url(given)
+
+    def _from_parts(self) -> URL:
+        if self.postgres_host is None and self.postgres_db is None and self.postgres_user is None:
+            raise ConfigurationError(
+                "no database is configured: set ARBSTORE_DATABASE_URL (embedded: needs no server), or POSTGRES_HOST,"
+                " POSTGRES_PORT, POSTGRES_USER, POSTGRES_PASSWORD and POSTGRES_DB"
+            )
+        password = None if self.postgres_password is None else self.postgres_password.get_secret_value()
+        user = self.postgres_user or "postgres"
+        host = self.postgres_host or "localhost"
+        return URL.create(_DRIVER, user, password, host, self.postgres_port, self.postgres_db or user)
+
+
+def _postgresql_url(given: str) -> URL:
+    try:
+        url = make_url(given)
+    except (ArgumentError, ValueError):
+        raise ConfigurationError(
+            "ARBSTORE_DATABASE_URL is no URL: it looks like postgresql://user:password@host:5432/database"
+        ) from None  # the cause would show the password
+    if url.drivername not in _POSTGRESQL:
+        raise ConfigurationError(
+            f"ARBSTORE_DATABASE_URL has the scheme {url.drivername!r}: it takes postgresql:// and embedded:"
+        )
+    return url.set(drivername=_DRIVER)
