@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 import pytest_asyncio
+from sqlalchemy import URL, text
 
+from arbstore import testing
 from arbstore.database import Database, Store
 from arbstore.records import BookTicker, Exchange, Listing, Symbol, SymbolType
 
@@ -60,3 +64,17 @@ def listing(base: str, quote: str = "USDT") -> Listing:
 
 def quote(symbol: Symbol, bid: float = 100.0, at: datetime = NOON) -> BookTicker:
     return BookTicker(symbol_id=symbol.id, timestamp=at, bid_price=bid, bid_qty=1.0, ask_price=bid + 1, ask_qty=2.0)
+
+
+@pytest_asyncio.fixture
+async def empty_db(_arbstore_server: URL) -> AsyncIterator[Database]:
+    """Yield an open Database without a schema, on the server under test."""
+    name = f"arbstore_empty_{uuid4().hex[:12]}"
+    async with testing._administering(_arbstore_server) as connection:
+        await connection.execute(text(f'CREATE DATABASE "{name}"'))
+    url = _arbstore_server.set(database=name)
+    try:
+        async with Database(url.render_as_string(hide_password=False)) as database:
+            yield database
+    finally:
+        await testing._drop(_arbstore_server, url)

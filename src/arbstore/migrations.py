@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import io
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from logging.config import fileConfig
 from pathlib import Path
 
@@ -21,6 +24,7 @@ from arbstore.timescale.catalog import Edition
 
 # Two deploys at once: the second waits here, then finds nothing to do. (crc32 of b"arbstore.migrations")
 _LOCK = 0x9E5A06A0
+_RUNNING = threading.Lock()
 
 
 def script_location() -> Path:
@@ -42,6 +46,17 @@ def config(connection: Connection | None = None, *, edition: Edition | None = No
     return made
 
 
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Refuse a second migration while one runs: `alembic.op` is global, and two would write through one another."""
+    if not _RUNNING.acquire(blocking=False):
+        raise ConfigurationError("a migration is running in this process: wait for it, or start another process")
+    try:
+        yield
+    finally:
+        _RUNNING.release()
+
+
 def head() -> str:
     """Return the newest revision that this version of arbstore has."""
     return str(ScriptDirectory.from_config(config()).get_current_head())
@@ -54,12 +69,14 @@ def current(connection: Connection) -> str | None:
 
 def upgrade(connection: Connection, revision: str = "head") -> None:
     """Bring the database to the revision; call it by `AsyncConnection.run_sync`."""
-    command.upgrade(config(connection), revision)
+    with _alone():
+        command.upgrade(config(connection), revision)
 
 
 def downgrade(connection: Connection, revision: str = "base") -> None:
     """Take the database back to the revision; with "base" all data goes."""
-    command.downgrade(config(connection), revision)
+    with _alone():
+        command.downgrade(config(connection), revision)
 
 
 def ddl(edition: Edition = Edition.COMMUNITY) -> str:

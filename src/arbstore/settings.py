@@ -61,7 +61,7 @@ class Settings(BaseSettings):
     cache_exchanges: int = Field(1_000, ge=1, description="most answers about exchanges kept")
     cache_symbols: int = Field(50_000, ge=1, description="most answers about symbols kept")
 
-    test_image: str = Field("timescale/timescaledb:2.23.0-pg17", description="image of `pytest --database docker`")
+    test_image: str = Field("timescale/timescaledb:2.29.2-pg17", description="image of `pytest --database docker`")
 
     @classmethod
     def load(cls, **given: Any) -> Settings:

@@ -58,7 +58,7 @@ class _Server:
             self.url = choice
 
     def _start_container(self, image: str) -> str:
-        from testcontainers.postgres import PostgresContainer
+        from testcontainers.community.postgres import PostgresContainer
 
         # The data of tests outlives no crash: without fsync they take half the time.
         self._container = PostgresContainer(image, driver="asyncpg").with_command("postgres -c fsync=off")
