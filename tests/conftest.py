@@ -67,14 +67,14 @@ def quote(symbol: Symbol, bid: float = 100.0, at: datetime = NOON) -> BookTicker
 
 
 @pytest_asyncio.fixture
-async def empty_db(_arbstore_server: URL) -> AsyncIterator[Database]:
+async def empty_db(arbstore_server: URL) -> AsyncIterator[Database]:
     """Yield an open Database without a schema, on the server under test."""
     name = f"arbstore_empty_{uuid4().hex[:12]}"
-    async with testing._administering(_arbstore_server) as connection:
+    async with testing._administering(arbstore_server) as connection:
         await connection.execute(text(f'CREATE DATABASE "{name}"'))
-    url = _arbstore_server.set(database=name)
+    url = arbstore_server.set(database=name)
     try:
         async with Database(url.render_as_string(hide_password=False)) as database:
             yield database
     finally:
-        await testing._drop(_arbstore_server, url)
+        await testing._drop(arbstore_server, url)

@@ -139,7 +139,7 @@ def _in_thread(work: Callable[[], Awaitable[T]]) -> T:
 
 
 @pytest.fixture(scope="session")
-def _arbstore_server(pytestconfig: pytest.Config) -> Iterator[URL]:
+def arbstore_server(pytestconfig: pytest.Config) -> Iterator[URL]:
     """Yield the URL of a server whose template is ready."""
     url = Settings.load(database_url=_server_url(pytestconfig)).url
     if url.drivername != EMBEDDED:
@@ -156,11 +156,11 @@ def _arbstore_server(pytestconfig: pytest.Config) -> Iterator[URL]:
 
 
 @pytest.fixture(scope="session")
-def arbstore_url(_arbstore_server: URL) -> Iterator[str]:
+def arbstore_url(arbstore_server: URL) -> Iterator[str]:
     """Yield the URL of a migrated database that this run (of a worker, if there are several) has to itself."""
-    url = _in_thread(lambda: _clone(_arbstore_server))
+    url = _in_thread(lambda: _clone(arbstore_server))
     yield url.render_as_string(hide_password=False)
-    _in_thread(lambda: _drop(_arbstore_server, url))
+    _in_thread(lambda: _drop(arbstore_server, url))
 
 
 @pytest_asyncio.fixture
@@ -184,14 +184,14 @@ async def arbstore_store(arbstore_db: Database) -> AsyncIterator[Store]:
 
 
 @pytest_asyncio.fixture
-async def arbstore_committed_db(_arbstore_server: URL) -> AsyncIterator[Database]:
+async def arbstore_committed_db(arbstore_server: URL) -> AsyncIterator[Database]:
     """Yield an open Database of the test's own, migrated and empty, where commits are real."""
-    url = await _clone(_arbstore_server)
+    url = await _clone(arbstore_server)
     try:
         async with Database(url.render_as_string(hide_password=False)) as database:
             yield database
     finally:
-        await _drop(_arbstore_server, url)
+        await _drop(arbstore_server, url)
 
 
 def _template_name() -> str:
