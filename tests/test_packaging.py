@@ -23,7 +23,7 @@ import asyncio, sys
 from arbstore import Database, migrations
 async def main():
     async with Database(sys.argv[1]) as db, db.engine.connect() as connection:
-        await connection.run_sync(migrations.upgrade)
+        await migrations.deploy(db)
         print(migrations.__file__, await connection.run_sync(migrations.current))
 asyncio.run(main())
 """

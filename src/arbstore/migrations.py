@@ -73,6 +73,12 @@ def upgrade(connection: Connection, revision: str = "head") -> None:
         command.upgrade(config(connection), revision)
 
 
+async def deploy(db: Database) -> None:
+    """Bring an open database to the newest revision; nothing happens where it is there already."""
+    async with db.engine.connect() as connection:
+        await connection.run_sync(upgrade)
+
+
 def downgrade(connection: Connection, revision: str = "base") -> None:
     """Take the database back to the revision; with "base" all data goes."""
     with _alone():

@@ -115,7 +115,8 @@ def _create_hypertable(operations: Operations, op: Any) -> None:
 def _add_retention_policy(operations: Operations, op: Any) -> None:
     found = edition_of(operations.get_context())
     if not found.has_policies:
-        log.info("%s gets no retention policy (%s): the %s edition runs no jobs", op.table, op.drop_after, found)
+        age = str(op.drop_after).removesuffix(", 0:00:00")
+        log.info("%s gets no retention policy (%s): the %s edition runs no jobs", op.table, age, found)
         return
     operations.execute(
         f"SELECT add_retention_policy({_regclass(op.table, op.schema)}, drop_after => {_interval(op.drop_after)})"

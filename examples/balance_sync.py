@@ -1,0 +1,60 @@
+"""A balance sync: writes what accounts hold, exactly, and tells what changed since the last time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from decimal import Decimal
+
+from arbstore import Balance, Database, Exchange, Store, migrations
+
+# Stands in for the accounts' REST calls: two visits to two exchanges. Texts, as exchanges send them: a float would
+# have lost the last of eighteen decimals already.
+VISITS: list[dict[str, dict[str, str]]] = [
+    {
+        "BINANCE_SPOT": {"USDT": "10000.00", "ETH": "1.000000000000000001"},
+        "MEXC_SPOT": {"USDT": "2500.5"},
+    },
+    {
+        "BINANCE_SPOT": {"USDT": "9500.00", "ETH": "1.200000000000000003"},
+        "MEXC_SPOT": {"USDT": "2500.5", "BTC": "0.008"},
+    },
+]
+
+
+async def sync(store: Store, accounts: Mapping[str, Mapping[str, str]]) -> dict[tuple[str, str], Decimal]:
+    """Write the balances of one visit, and return the change of each that changed."""
+    before = {(row.exchange, row.asset_name): row.available_balance for row in await store.balances.latest()}
+    now = datetime.now(UTC)
+    exchanges = {name: await known(store, name) for name in accounts}
+    await store.balances.insert(
+        Balance(exchange_id=exchanges[name].id, asset_name=asset, timestamp=now, available_balance=Decimal(amount))
+        for name, assets in accounts.items()
+        for asset, amount in assets.items()
+    )
+    after = {(row.exchange, row.asset_name): row.available_balance for row in await store.balances.latest()}
+    changes = {key: amount - before.get(key, Decimal(0)) for key, amount in after.items()}
+    return {key: change for key, change in changes.items() if change}
+
+
+async def known(store: Store, name: str) -> Exchange:
+    """Return the exchange, registered now if it was not."""
+    return await store.exchanges.by_enum(name) or await store.exchanges.add(name)
+
+
+async def main() -> None:
+    """Sync twice into the configured database."""
+    async with Database() as db:
+        await migrations.deploy(db)
+        for number, accounts in enumerate(VISITS, start=1):
+            async with db.begin() as store:
+                for (exchange, asset), change in (await sync(store, accounts)).items():
+                    print(f"visit {number}: {exchange} {asset} {change:+}")
+        async with db.begin() as store:
+            history = await store.balances.history("BINANCE_SPOT", "ETH")
+            print(f"ETH went from {history[0].available_balance} to {history[-1].available_balance}")
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

@@ -1,0 +1,94 @@
+"""The README's promises: its blocks run as printed, and its table of settings is the code's."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from arbstore import migrations
+from arbstore.database import Database
+from arbstore.settings import Settings
+
+CHECKOUT = Path(__file__).parents[1]
+README = (CHECKOUT / "README.md").read_text()
+EXAMPLES = ("collector", "balance_sync", "backtest", "spreads")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+def run(command: list[str], url: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path, "ARBSTORE_DATABASE_URL": url}
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)  # noqa: S603 # what the README prints
+
+
+def settings_table() -> str:
+    rows = ["| name | default | |", "| --- | --- | --- |"]
+    for name, field in Settings.model_fields.items():
+        default = "" if field.default is None else f"`{field.default}`".lower()
+        rows.append(f"| `{name.upper()}` | {default} | {field.description} |")
+    return "\n".join(rows)
+
+
+def test_the_table_of_settings_is_that_of_the_code() -> None:
+    printed = README.partition("by the tests -->\n")[2].partition("\n<!-- end of settings")[0]
+    assert printed == settings_table()
+
+
+def test_the_two_commands_are_targets_of_make() -> None:
+    makefile = (CHECKOUT / "Makefile").read_text()
+    assert [block.strip() for block in blocks("bash")[:2]] == ["make demo", "make test"]
+    assert "\ndemo:" in makefile
+    assert "\ntest:" in makefile
+
+
+async def test_the_block_that_deploys_runs_as_printed(empty_db: Database) -> None:
+    url = empty_db.engine.url.render_as_string(hide_password=False)
+    done = await asyncio.to_thread(run, ["bash", "-euc", blocks("bash")[2]], url, CHECKOUT)
+    assert done.returncode == 0, done.stderr
+    async with empty_db.engine.connect() as connection:
+        assert await connection.run_sync(migrations.current) == migrations.head()
+
+
+async def test_the_block_that_imports_runs_as_printed(committed_db: Database, tmp_path: Path) -> None:
+    url = committed_db.engine.url.render_as_string(hide_password=False)
+    done = await asyncio.to_thread(run, [sys.executable, "-c", blocks("python")[0]], url, tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [
+        "InsertResult(given=1, written=1, superseded=0)",
+        "BINANCE_SPOT BTC 61687.715 0.002 bps",
+        "1 quotes in the last hour",
+    ]
+
+
+def test_the_block_that_tests_runs_as_printed(pytester: pytest.Pytester, arbstore_url: str) -> None:
+    pytester.makepyfile(blocks("python")[1])
+    result = pytester.runpytest_subprocess("-q", f"--database={arbstore_url}", "-p", "no:xdist")
+    result.assert_outcomes(passed=1)
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+async def test_an_example_runs_on_the_embedded_server(name: str, tmp_path: Path) -> None:
+    script = str(CHECKOUT / "examples" / f"{name}.py")
+    for _ in range(2):  # on an empty database, and on its own traces
+        done = await asyncio.to_thread(run, [sys.executable, script], f"embedded:{tmp_path / 'pg'}", tmp_path)
+        assert done.returncode == 0, done.stderr
+    assert {
+        "collector": "InsertResult(given=2000, written=1000, superseded=1000)",
+        "balance_sync": "visit 2: BINANCE_SPOT ETH +0.200000000000000002",
+        "backtest": "1200 quotes, 673 trades, 791.3 basis points after fees",
+        "spreads": "over 600 s: mean -0.17 bps, 95th percentile +2.73 bps",
+    }[name] in done.stdout
+
+
+def test_every_example_is_tested() -> None:
+    scripts = {path.stem for path in (CHECKOUT / "examples").glob("*.py") if "__main__" in path.read_text()}
+    assert scripts == set(EXAMPLES)
