@@ -75,7 +75,7 @@ async def test_an_empty_list_is_an_answer_too(committed_db: Database) -> None:
 
 
 async def test_no_such_symbol_is_an_answer_too_but_a_brief_one() -> None:
-    settings = Settings(database_url=None, cache_ttl=1000, cache_missing_ttl=1)
+    settings = Settings.load(database_url=None, cache_ttl=1000, cache_missing_ttl=1)
     answers = ReferenceCache(settings).symbols
     assert answers._found.ttl == 1000
     assert answers._missing.ttl == 1
@@ -286,7 +286,7 @@ async def test_stats_count_hits_misses_queries_and_sizes(committed_db: Database,
 
 
 async def test_the_cache_is_bounded_in_size(committed_db: Database) -> None:
-    cache = ReferenceCache(Settings(cache_symbols=10))
+    cache = ReferenceCache(Settings.load(cache_symbols=10))
 
     async def answer() -> str:
         return "x"
@@ -298,7 +298,7 @@ async def test_the_cache_is_bounded_in_size(committed_db: Database) -> None:
 
 
 async def test_an_entry_expires(committed_db: Database) -> None:
-    cache = ReferenceCache(Settings(cache_ttl=0.01))
+    cache = ReferenceCache(Settings.load(cache_ttl=0.01))
     answers = iter(["old", "new"])
 
     async def answer() -> str:

@@ -82,7 +82,7 @@ async def test_open_and_close_can_be_repeated(committed_db: Database) -> None:
 
 
 async def test_no_server_is_an_error_that_says_so_after_the_timeout() -> None:
-    db = Database(settings=Settings(database_url="postgresql://me@127.0.0.1:1/db", connect_timeout=0.2))  # type: ignore[arg-type] # pydantic makes the secret
+    db = Database(settings=Settings.load(database_url="postgresql://me@127.0.0.1:1/db", connect_timeout=0.2))
     with pytest.raises(DatabaseConnectionError, match="cannot be reached"):
         await db.open()
     assert not db.is_open
@@ -152,7 +152,7 @@ async def test_an_embedded_url_starts_a_server_and_keeps_its_data(tmp_path: Path
 
 async def test_a_password_shows_in_no_repr_log_or_error(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
-    db = Database(settings=Settings(database_url="postgresql://me:hunter2@127.0.0.1:1/db", connect_timeout=0.1))  # type: ignore[arg-type] # pydantic makes the secret
+    db = Database(settings=Settings.load(database_url="postgresql://me:hunter2@127.0.0.1:1/db", connect_timeout=0.1))
     with pytest.raises(DatabaseConnectionError) as raised:
         await db.open()
     shown = [repr(db), repr(db.settings), str(db.settings), caplog.text]

@@ -88,7 +88,7 @@ async def test_it_works_without_prepared_statements(bouncer: URL) -> None:
     async with Database(settings=settings) as one, Database(settings=settings) as other:
         for number in range(3):
             written = await asyncio.gather(use(one, f"ONE{number}_SPOT"), use(other, f"OTHER{number}_SPOT"))
-            assert written == [1, 1]
+            assert list(written) == [1, 1]
 
 
 async def test_with_them_it_is_an_error_and_not_a_wrong_answer(bouncer: URL) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Hashable, Iterable, MutableMapping
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar, cast
 
 from cachetools import TTLCache
 from sqlalchemy import event
@@ -67,7 +67,7 @@ class Answers:
     async def _miss(self, session: AsyncSession, key: Hashable, query: Callable[[], Awaitable[T]]) -> T:
         if key in self._missing:
             self._hits += 1
-            return self._missing[key]  # type: ignore[return-value] # None is a T where `missing` has the key
+            return cast("T", None)
         self._misses += 1
         while True:
             if (loading := self._loading.get(key)) is not None:
@@ -76,9 +76,8 @@ class Answers:
                 # Whoever loads has its connection first: else those who wait may hold all of the pool's.
                 with translated():
                     await session.connection()
-            for kept in (self._found, self._missing):
-                if key in kept:
-                    return kept[key]  # type: ignore[no-any-return] # the caches hold answers of many types
+            if key in self._found or key in self._missing:
+                return cast("T", self._found.get(key))  # None where it is known to be missing
             if key not in self._loading:
                 return await self._load(key, query)
 

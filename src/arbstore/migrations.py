@@ -19,7 +19,7 @@ from sqlalchemy import Connection, text
 from arbstore.database import Database
 from arbstore.errors import ConfigurationError
 from arbstore.models import Base
-from arbstore.timescale import catalog, operations
+from arbstore.timescale import catalog
 from arbstore.timescale.catalog import Edition
 
 # Two deploys at once: the second waits here, then finds nothing to do. (crc32 of b"arbstore.migrations")
@@ -126,7 +126,7 @@ def _run_offline() -> None:
         dialect_name="postgresql",
         target_metadata=Base.metadata,
         literal_binds=True,
-        **{operations.EDITION_OPTION: edition},
+        timescale_edition=edition,
     )
     with context.begin_transaction():
         if edition.has_hypertables:
@@ -139,7 +139,7 @@ def _run_online(connection: Connection) -> None:
     connection.commit()  # Alembic leaves the commit to whoever began a transaction before it
     try:
         edition = _wanted_edition() or catalog.enable(connection)
-        context.configure(connection=connection, target_metadata=Base.metadata, **{operations.EDITION_OPTION: edition})
+        context.configure(connection=connection, target_metadata=Base.metadata, timescale_edition=edition)
         with context.begin_transaction():
             context.run_migrations()
     finally:

@@ -33,35 +33,39 @@ class Settings(BaseSettings):
     )
 
     database_url: SecretStr | None = Field(
-        None, description="postgresql://user:password@host:port/database, embedded: or embedded:/path"
+        default=None, description="postgresql://user:password@host:port/database, embedded: or embedded:/path"
     )
-    postgres_host: str | None = Field(None, validation_alias=_postgres("HOST"), description="host of the server")
-    postgres_port: int = Field(5432, validation_alias=_postgres("PORT"), description="port of the server")
-    postgres_user: str | None = Field(None, validation_alias=_postgres("USER"), description="role to log in as")
+    postgres_host: str | None = Field(
+        default=None, validation_alias=_postgres("HOST"), description="host of the server"
+    )
+    postgres_port: int = Field(default=5432, validation_alias=_postgres("PORT"), description="port of the server")
+    postgres_user: str | None = Field(default=None, validation_alias=_postgres("USER"), description="role to log in as")
     postgres_password: SecretStr | None = Field(
-        None, validation_alias=_postgres("PASSWORD"), description="its password"
+        default=None, validation_alias=_postgres("PASSWORD"), description="its password"
     )
-    postgres_db: str | None = Field(None, validation_alias=_postgres("DB"), description="name of the database")
+    postgres_db: str | None = Field(default=None, validation_alias=_postgres("DB"), description="name of the database")
 
-    pool_size: int = Field(5, ge=1, description="connections kept open")
-    max_overflow: int = Field(10, ge=0, description="connections beyond those, while needed")
-    pool_timeout: float = Field(30, gt=0, description="wait for a free connection")
-    connect_timeout: float = Field(10, gt=0, description="wait for the server, retries included")
-    statement_timeout: float = Field(60, ge=0, description="longest statement; 0 for no limit")
-    application_name: str = Field("arbstore", description="as pg_stat_activity shows it")
+    pool_size: int = Field(default=5, ge=1, description="connections kept open")
+    max_overflow: int = Field(default=10, ge=0, description="connections beyond those, while needed")
+    pool_timeout: float = Field(default=30, gt=0, description="wait for a free connection")
+    connect_timeout: float = Field(default=10, gt=0, description="wait for the server, retries included")
+    statement_timeout: float = Field(default=60, ge=0, description="longest statement; 0 for no limit")
+    application_name: str = Field(default="arbstore", description="as pg_stat_activity shows it")
     ssl_mode: str | None = Field(
-        None,
+        default=None,
         pattern="^(disable|allow|prefer|require|verify-ca|verify-full)$",
         description="libpq's sslmode; the driver's default is prefer",
     )
-    prepared_statements: bool = Field(True, description="off for PgBouncer in transaction mode")
+    prepared_statements: bool = Field(default=True, description="off for PgBouncer in transaction mode")
 
-    cache_ttl: float = Field(300, gt=0, description="lifetime of a cached exchange or symbol")
-    cache_missing_ttl: float = Field(5, gt=0, description='lifetime of a cached "no such symbol"')
-    cache_exchanges: int = Field(1_000, ge=1, description="most answers about exchanges kept")
-    cache_symbols: int = Field(50_000, ge=1, description="most answers about symbols kept")
+    cache_ttl: float = Field(default=300, gt=0, description="lifetime of a cached exchange or symbol")
+    cache_missing_ttl: float = Field(default=5, gt=0, description='lifetime of a cached "no such symbol"')
+    cache_exchanges: int = Field(default=1_000, ge=1, description="most answers about exchanges kept")
+    cache_symbols: int = Field(default=50_000, ge=1, description="most answers about symbols kept")
 
-    test_image: str = Field("timescale/timescaledb:2.29.2-pg17", description="image of `pytest --database docker`")
+    test_image: str = Field(
+        default="timescale/timescaledb:2.29.2-pg17", description="image of `pytest --database docker`"
+    )
 
     @classmethod
     def load(cls, **given: Any) -> Settings:

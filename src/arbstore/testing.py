@@ -39,7 +39,7 @@ T = TypeVar("T")
 _DRIVER = "postgresql+asyncpg"
 _WORKER_KEY = "arbstore_server"
 _SERVER = pytest.StashKey["_Server"]()
-_RAN_ON = pytest.StashKey[set[str]]()
+_RAN_ON: pytest.StashKey[set[str]] = pytest.StashKey()
 
 
 class _Server:
@@ -103,12 +103,14 @@ def pytest_testnodedown(node: Any, error: object) -> None:
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Tell the main process what this worker's tests ran on."""
     if hasattr(session.config, "workeroutput"):
-        session.config.workeroutput[_WORKER_KEY] = sorted(session.config.stash[_RAN_ON])
+        ran_on = session.config.stash[_RAN_ON]
+        session.config.workeroutput[_WORKER_KEY] = sorted(ran_on)
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
     """Say how many tests ran on which server."""
-    for server in sorted(config.stash[_RAN_ON]):
+    ran_on = config.stash[_RAN_ON]
+    for server in sorted(ran_on):
         passed = len(terminalreporter.stats.get("passed", ()))
         terminalreporter.write_line(f"arbstore: {passed} tests passed on {server}")
 

@@ -185,15 +185,12 @@ async def test_what_the_edition_lacks_is_logged(empty_db: Database, caplog: pyte
 
 
 async def test_an_edition_can_be_forced(empty_db: Database) -> None:
+    def deploy(connection: Connection) -> None:
+        command.upgrade(migrations.config(connection, edition=Edition.PLAIN), "head")
+
     async with empty_db.engine.connect() as connection:
-        config = migrations.config(connection, edition=Edition.PLAIN)
-        await connection.run_sync(lambda _: command.upgrade(config_over(connection.sync_connection, config), "head"))
+        await connection.run_sync(deploy)
         assert await connection.run_sync(catalog.hypertables) == {}
-
-
-def config_over(connection: Connection | None, config: migrations.Config) -> migrations.Config:
-    config.attributes["connection"] = connection
-    return config
 
 
 def test_every_time_series_declares_its_hypertable() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from decimal import Decimal
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from sqlalchemy import (
     CheckConstraint,
@@ -15,6 +15,7 @@ from sqlalchemy import (
     MetaData,
     Numeric,
     SmallInteger,
+    Table,
     func,
 )
 from sqlalchemy.orm import DeclarativeBase, mapped_column
@@ -23,6 +24,7 @@ from sqlalchemy.orm import DeclarativeBase, mapped_column
 class Base(DeclarativeBase):
     """Base of all models."""
 
+    __table__: ClassVar[Table]
     metadata = MetaData(
         naming_convention={
             "pk": "pk_%(table_name)s",

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, FromClause, Table, any_, delete, func, literal_column, select, true, tuple_
+from sqlalchemy import ColumnElement, FromClause, Select, Table, any_, delete, func, literal_column, select, true, tuple_
 from sqlalchemy.orm import Session
 
 from arbstore.errors import ValidationError
@@ -18,7 +18,7 @@ from arbstore.timescale.catalog import HypertableState, Size
 # A table up to this size is counted, row by row; beyond it the server's estimate is taken.
 _COUNTED_BYTES = 64 * 2**20
 
-_CTID = literal_column("ctid")
+_CTID: ColumnElement[Any] = literal_column("ctid")
 
 
 class TableStats(NamedTuple):
@@ -117,8 +117,8 @@ class Maintenance(Service):
 
     async def _range(self, table: Table, hypertable: HypertableState | None) -> tuple[datetime | None, datetime | None]:
         if declared(table) is None:
-            row = (await self._execute(select(func.min(table.c.created_at), func.max(table.c.created_at)))).one()
-            return row[0], row[1]
+            registered = select(func.min(table.c.created_at), func.max(table.c.created_at))
+            return await self._pair(registered)
         if hypertable is None:
             return await self._edges(table)
         chunks = await self._session.run_sync(lambda session: catalog.chunks(session.connection(), hypertable))
@@ -138,8 +138,11 @@ class Maintenance(Service):
         last = rows.order_by(table.c.timestamp.desc()).lateral("last")
         source = series.join(first, true()).join(last, true())
         statement = select(func.min(first.c.timestamp), func.max(last.c.timestamp)).select_from(source)
-        row = (await self._execute(statement)).one()
-        return row[0], row[1]
+        return await self._pair(statement)
+
+    async def _pair(self, statement: Select[Any]) -> tuple[datetime | None, datetime | None]:
+        oldest, newest = (await self._execute(statement)).mappings().one().values()
+        return oldest, newest
 
 
 def retentions(wanted: Mapping[str, timedelta | None] | None = None) -> list[tuple[Table, timedelta | None]]:

@@ -15,12 +15,13 @@ from arbstore.timescale.catalog import Edition
 
 log = logging.getLogger(__name__)
 
-EDITION_OPTION = "timescale_edition"  # of EnvironmentContext.configure
-
 
 def edition_of(context: MigrationContext) -> Edition:
-    """Return the edition that the migration runs on: as configured, else as found, else the richest."""
-    given: Edition | None = context.opts.get(EDITION_OPTION)
+    """Return the edition that the migration runs on.
+
+    It is what `context.configure(timescale_edition=...)` said, else what the server has, else, offline, the richest.
+    """
+    given: Edition | None = context.opts.get("timescale_edition")
     if given is not None:
         return given
     return Edition.COMMUNITY if context.connection is None else catalog.edition(context.connection)
