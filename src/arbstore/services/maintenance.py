@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -141,8 +141,8 @@ class Maintenance(Service):
         return await self._pair(statement)
 
     async def _pair(self, statement: Select[Any]) -> tuple[datetime | None, datetime | None]:
-        oldest, newest = (await self._execute(statement)).mappings().one().values()
-        return oldest, newest
+        found: Sequence[datetime | None] = (await self._execute(statement)).one()
+        return found[0], found[1]
 
 
 def retentions(wanted: Mapping[str, timedelta | None] | None = None) -> list[tuple[Table, timedelta | None]]:
