@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import URL, make_url
+from sqlalchemy import URL
 
 from arbstore.database import Database
 from arbstore.errors import ArbstoreError
@@ -29,9 +29,9 @@ pytestmark = pytest.mark.skipif(
 
 
 @pytest.fixture
-def bouncer(arbstore_url: str) -> Iterator[URL]:
+def bouncer(committed_db: Database) -> Iterator[URL]:
     """Yield a URL that leads through a PgBouncer with one server connection, in transaction mode."""
-    server = make_url(arbstore_url)
+    server = committed_db.engine.url
     host = server.query.get("host", server.host)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
