@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from uuid import uuid4
@@ -31,6 +33,14 @@ def recordings() -> Path:
             pytest.fail(message)
         pytest.skip(message)
     return RECORDINGS
+
+
+@pytest.fixture
+def scratch() -> Iterator[Path]:
+    """Yield an empty folder for a server's data: not tmp_path, which every start of pytest closes to other users."""
+    folder = Path(tempfile.mkdtemp(prefix="arbstore-scratch-"))
+    yield folder
+    shutil.rmtree(folder)
 
 
 @pytest.fixture

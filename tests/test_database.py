@@ -141,8 +141,8 @@ async def test_without_prepared_statements_everything_still_works(committed_db: 
         assert prepared in (0, 1)  # the one that asks
 
 
-async def test_an_embedded_url_starts_a_server_and_keeps_its_data(tmp_path: Path) -> None:
-    url = f"embedded:{tmp_path / 'pg'}"
+async def test_an_embedded_url_starts_a_server_and_keeps_its_data(scratch: Path) -> None:
+    url = f"embedded:{scratch / 'pg'}"
     for expected in (0, 1):
         async with Database(url) as db, db.engine.begin() as connection:
             await connection.execute(text("CREATE TABLE IF NOT EXISTS kept (number int)"))

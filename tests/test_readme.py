@@ -76,10 +76,10 @@ def test_the_block_that_tests_runs_as_printed(pytester: pytest.Pytester, arbstor
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
-async def test_an_example_runs_on_the_embedded_server(name: str, tmp_path: Path) -> None:
+async def test_an_example_runs_on_the_embedded_server(name: str, scratch: Path) -> None:
     script = str(CHECKOUT / "examples" / f"{name}.py")
     for _ in range(2):  # on an empty database, and on its own traces
-        done = await asyncio.to_thread(run, [sys.executable, script], f"embedded:{tmp_path / 'pg'}", tmp_path)
+        done = await asyncio.to_thread(run, [sys.executable, script], f"embedded:{scratch / 'pg'}", scratch)
         assert done.returncode == 0, done.stderr
     assert {
         "collector": "InsertResult(given=2000, written=1000, superseded=1000)",
