@@ -6,6 +6,7 @@ import asyncio
 import re
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -70,3 +71,12 @@ def test_compose_and_the_tests_name_the_same_image() -> None:
 def test_compose_checks_the_health_of_its_server() -> None:
     assert "pg_isready" in (CHECKOUT / "docker" / "compose.yaml").read_text()
     assert "HEALTHCHECK" in (CHECKOUT / "docker" / "Dockerfile.timescaledb").read_text()
+
+
+def test_the_oldest_libraries_that_are_tested_are_the_oldest_that_are_allowed() -> None:
+    project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
+    allowed = dict(re.split(r"(?:\[.*\])?>=", requirement) for requirement in project["dependencies"])
+    pinned = dict(re.findall(r"^(\S+)==(\S+)$", (CHECKOUT / ".ci" / "oldest.txt").read_text(), re.MULTILINE))
+    assert {name: f"{version}.0.0".split(".")[:3] for name, version in allowed.items()} == {
+        name: version.split(".")[:3] for name, version in pinned.items()
+    }
