@@ -1,0 +1,21 @@
+"""Files of real recordings to records: `ingest` writes what they hold, and says what became of every line."""
+
+from arbstore.importers.files import MalformedLineError, UnknownFormatError
+from arbstore.importers.ingest import ingest
+from arbstore.importers.listings import read_listings
+from arbstore.importers.options import Clock, IngestOptions
+from arbstore.importers.report import BadLine, Counts, FileReport, IngestReport, RegisteredSymbol
+
+__all__ = [
+    "BadLine",
+    "Clock",
+    "Counts",
+    "FileReport",
+    "IngestOptions",
+    "IngestReport",
+    "MalformedLineError",
+    "RegisteredSymbol",
+    "UnknownFormatError",
+    "ingest",
+    "read_listings",
+]

@@ -1,0 +1,175 @@
+"""Files into the database: each in one transaction, whole or not at all."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from arbstore.bulk import InsertResult
+from arbstore.database import Database, Store
+from arbstore.errors import ConfigurationError, ValidationError
+from arbstore.importers.files import MalformedLineError
+from arbstore.importers.formats import OpenFile, open_file
+from arbstore.importers.listings import Catalogue, read_listings
+from arbstore.importers.options import IngestOptions
+from arbstore.importers.registry import Registry
+from arbstore.importers.report import FileReport, IngestReport
+from arbstore.importers.rows import KINDS, Row
+from arbstore.records import columns
+from arbstore.services.exchanges import enum_value
+
+# Bounds the memory: as many rows are some 40 MB.
+_ROWS_A_BATCH = 50_000
+
+Progress: TypeAlias = Callable[[Path, int, int], None]
+
+
+async def ingest(
+    db: Database, files: Sequence[Path], options: IngestOptions, *, progress: Progress | None = None
+) -> IngestReport:
+    """Write what the files hold, and return what became of every line.
+
+    A file is one transaction: it goes in whole or not at all, and those before it stay. A file that is ingested again
+    leaves the same rows. `progress` is told the file, the bytes of it that were read, and how many there are. Raises
+    MalformedLineError, unless `skip_bad`; UnknownFormatError; UnknownSymbolError for a symbol that neither a listing
+    nor its own name tells of; ConfigurationError for files and options that are missing or contradict one another.
+    """
+    if options.exchange is not None:
+        options = replace(options, exchange=enum_value(options.exchange))
+    sizes = await asyncio.to_thread(_sizes, files)
+    catalogue = await asyncio.to_thread(_catalogue, options)
+    work = _Import(db, options, catalogue, progress or (lambda path, read, size: None))
+    return IngestReport(tuple([await work.run(path, sizes[path]) for path in files]))
+
+
+def _sizes(files: Sequence[Path]) -> dict[Path, int]:
+    for path in files:
+        if not path.is_file():
+            raise ConfigurationError(f"{path} is no file")
+    return {path: path.stat().st_size for path in files}
+
+
+def _catalogue(options: IngestOptions) -> Catalogue:
+    if options.symbols is None:
+        return Catalogue({})
+    catalogue = Catalogue(read_listings(options.symbols))
+    if options.exchange is not None and options.exchange not in catalogue.exchanges:
+        listed = ", ".join(catalogue.exchanges) or "nothing"
+        raise ConfigurationError(f"{options.symbols} lists {listed}, not {options.exchange}")
+    return catalogue
+
+
+@dataclass(frozen=True)
+class _Import:
+    """What the files of one call have in common."""
+
+    db: Database
+    options: IngestOptions
+    catalogue: Catalogue
+    progress: Progress
+
+    async def run(self, path: Path, size: int) -> FileReport:
+        with open_file(path, self.options) as file:
+            report = FileReport(path=path, format=file.format)
+            reader = _Reader(file, report, skip_bad=self.options.skip_bad)
+            async with self.db.begin() as store:
+                writer = _Writer(store, self.catalogue, reader)
+                if self.options.exchange is not None:
+                    await writer.registry.exchange(self.options.exchange)
+                # Reading blocks: to unpack and decode 50,000 lines takes a tenth of a second and more.
+                while batch := await asyncio.to_thread(reader.batch):
+                    await writer.write(batch)
+                    self.progress(path, file.items.position, size)
+        self.progress(path, size, size)
+        return report
+
+
+class _Reader:
+    """The rows of an open file, each with its line."""
+
+    def __init__(self, file: OpenFile, report: FileReport, *, skip_bad: bool) -> None:
+        self.report = report
+        self._file = file
+        self._skip_bad = skip_bad
+        self._rows = self._read()
+
+    def batch(self) -> list[tuple[int, Row]]:
+        """Return the next rows; none at the end."""
+        return list(islice(self._rows, _ROWS_A_BATCH))
+
+    def refuse(self, line: int, error: Exception) -> None:
+        """Count a malformed line, or raise MalformedLineError."""
+        reason = f"{error.field}: {error.reason}" if isinstance(error, ValidationError) else str(error)
+        if not self._skip_bad:
+            raise MalformedLineError(self.report.path, line, reason) from error
+        self.report.add_bad(line, reason)
+
+    def _read(self) -> Iterator[tuple[int, Row]]:
+        items, parse = self._file.items, self._file.parse
+        while True:
+            try:
+                found = parse(next(items))
+            except StopIteration:
+                return
+            except ValueError as error:
+                self.report.lines += 1
+                self.refuse(items.number, error)
+                continue
+            self.report.lines += 1
+            if isinstance(found, Row):
+                yield items.number, found
+            else:
+                self.report.ignored[found] += 1
+
+
+class _Writer:
+    """Writes batches in one transaction."""
+
+    def __init__(self, store: Store, catalogue: Catalogue, reader: _Reader) -> None:
+        self.registry = Registry(store, catalogue, reader.report)
+        self._store = store
+        self._reader = reader
+
+    async def write(self, batch: list[tuple[int, Row]]) -> None:
+        kinds: dict[str, list[tuple[int, Row]]] = {}
+        for line, row in batch:
+            if await self._identify(line, row):
+                kinds.setdefault(row.kind, []).append((line, row))
+        for kind, rows in kinds.items():
+            self._reader.report.add_result(kind, await self._insert(kind, rows))
+
+    async def _identify(self, line: int, row: Row) -> bool:
+        for field, owner in row.owners:
+            found = await self.registry.id_of(owner, row.values.get("timestamp"))
+            if isinstance(found, ValidationError):
+                self._reader.refuse(line, found)
+                return False
+            row.values[field] = found
+        return True
+
+    async def _insert(self, kind: str, rows: list[tuple[int, Row]]) -> InsertResult:
+        service: Any = getattr(self._store, kind)
+        try:
+            result: InsertResult = await service.insert([row.values for _, row in rows])
+        except ValidationError as error:
+            if error.row is None:
+                raise
+            rows = self._sound(kind, rows)
+            result = await service.insert([row.values for _, row in rows])
+        self._reader.report.dated_locally += sum(row.dated_locally for _, row in rows)
+        return result
+
+    def _sound(self, kind: str, rows: list[tuple[int, Row]]) -> list[tuple[int, Row]]:
+        """Return the rows that can be stored, refusing the others."""
+        sound = []
+        for line, row in rows:
+            try:
+                columns(KINDS[kind], [row.values])
+                sound.append((line, row))
+            except ValidationError as error:
+                self._reader.refuse(line, error)
+        return sound
