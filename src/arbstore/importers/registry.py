@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from arbstore.database import Store
-from arbstore.errors import ValidationError
+from arbstore.errors import DuplicateError, ValidationError
 from arbstore.importers.listings import Catalogue
 from arbstore.importers.report import Counts, RegisteredSymbol
 from arbstore.importers.rows import ExchangeName, Owner, SymbolName
@@ -40,12 +40,17 @@ class Registry:
     async def exchange(self, name: str) -> Exchange:
         """Return the exchange, registered if it was not; raise ValidationError if it is no enum value."""
         if name not in self._exchanges:
-            found = await self._store.exchanges.by_enum(name)
-            if found is None:
-                found = await self._store.exchanges.add(name)
-                self._counts.exchanges.append(found.enum_value)
+            found = await self._store.exchanges.by_enum(name) or await self._add_exchange(name)
             self._exchanges[name] = found
         return self._exchanges[name]
+
+    async def _add_exchange(self, name: str) -> Exchange:
+        try:
+            added = await self._store.exchanges.add(name)
+        except DuplicateError:  # another import registered it meanwhile
+            return await self._store.exchanges.by_enum_one(name)
+        self._counts.exchanges.append(added.enum_value)
+        return added
 
     async def _look_up(self, owner: Owner, at: datetime | None) -> int:
         exchange = await self.exchange(owner.exchange)
@@ -72,7 +77,14 @@ class Registry:
         return (derived, True) if found is None else (found, False)
 
     async def _register(self, exchange: Exchange, listing: Listing, *, derived: bool) -> Symbol:
-        symbol = await self._store.symbols.add(exchange.id, listing)
+        try:
+            symbol = await self._store.symbols.add(exchange.id, listing)
+        except DuplicateError:  # another import registered it meanwhile
+            self._symbols[exchange.id] = list(await self._store.symbols.by_exchange(exchange.id, active_only=False))
+            found = _paired(self._symbols[exchange.id], listing, None)
+            if found is None:
+                raise
+            return found
         self._symbols[exchange.id].append(symbol)
         self._counts.symbols.append(RegisteredSymbol(exchange.enum_value, symbol, derived))
         return symbol

@@ -72,6 +72,8 @@ class Exchanges(Service):
         """
         value = enum_value(exchange)
         if (added := await self._insert(value)) is None:
+            # Another process may have registered it, after this one had kept that there is none.
+            self._cache.exchanges.invalidate([("enum", value), ("all", True), ("all", False)])
             raise DuplicateError(f"exchange {value!r} is registered already", constraint="uq_exchanges_enum_value")
         return added
 

@@ -117,6 +117,8 @@ class Symbols(Service):
             if len(added) == len(rows):
                 return added
             await savepoint.rollback()
+        # Another process may have registered them, after this one had kept that there are none.
+        self._cache.symbols.invalidate()
         refused = {row["exchange_symbol"] for row in rows} - {symbol.exchange_symbol for symbol in added}
         raise DuplicateError(f"exchange {exchange_id} has these symbols, or their pairs, already: {sorted(refused)}")
 
