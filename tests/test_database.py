@@ -141,7 +141,10 @@ async def test_without_prepared_statements_everything_still_works(committed_db: 
         assert prepared in (0, 1)  # the one that asks
 
 
-async def test_an_embedded_url_starts_a_server_and_keeps_its_data(scratch: Path) -> None:
+async def test_an_embedded_url_starts_a_server_and_keeps_its_data(
+    scratch: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PGPORT", "1")  # of another server
     url = f"embedded:{scratch / 'pg'}"
     for expected in (0, 1):
         async with Database(url) as db, db.engine.begin() as connection:
