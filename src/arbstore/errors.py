@@ -116,6 +116,8 @@ def driver_error(error: exc.DBAPIError) -> BaseException:
 
 
 def _from_driver(error: BaseException, *, lost: bool) -> ArbstoreError:
+    if isinstance(error, asyncpg.ClientConfigurationError):
+        return ConfigurationError(str(error))
     state: str = getattr(error, "sqlstate", None) or ""
     constraint: str | None = getattr(error, "constraint_name", None)
     detail: str = getattr(error, "detail", None) or ""

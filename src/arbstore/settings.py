@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from pydantic import AliasChoices, Field, SecretStr, ValidationError
@@ -12,8 +13,11 @@ from sqlalchemy.exc import ArgumentError
 from arbstore.errors import ConfigurationError
 
 EMBEDDED = "embedded"
+_A_YEAR = 365 * 86_400.0
 _DRIVER = "postgresql+asyncpg"
 _POSTGRESQL = ("postgresql", "postgres", _DRIVER)
+_PARAMETERS = ("host", "port", "sslmode", "ssl")
+_SSL_MODES = "^(disable|allow|prefer|require|verify-ca|verify-full)$"
 
 
 def _postgres(name: str) -> Any:
@@ -29,7 +33,12 @@ class Settings(BaseSettings):
     """
 
     model_config = SettingsConfigDict(
-        env_prefix="ARBSTORE_", env_file=".env", extra="ignore", populate_by_name=True, frozen=True
+        env_prefix="ARBSTORE_",
+        env_file=".env",
+        env_ignore_empty=True,
+        extra="ignore",
+        populate_by_name=True,
+        frozen=True,
     )
 
     database_url: SecretStr | None = Field(
@@ -38,7 +47,9 @@ class Settings(BaseSettings):
     postgres_host: str | None = Field(
         default=None, validation_alias=_postgres("HOST"), description="host of the server"
     )
-    postgres_port: int = Field(default=5432, validation_alias=_postgres("PORT"), description="port of the server")
+    postgres_port: int = Field(
+        default=5432, ge=1, le=65_535, validation_alias=_postgres("PORT"), description="port of the server"
+    )
     postgres_user: str | None = Field(default=None, validation_alias=_postgres("USER"), description="role to log in as")
     postgres_password: SecretStr | None = Field(
         default=None, validation_alias=_postgres("PASSWORD"), description="its password"
@@ -47,19 +58,19 @@ class Settings(BaseSettings):
 
     pool_size: int = Field(default=5, ge=1, description="connections kept open")
     max_overflow: int = Field(default=10, ge=0, description="connections beyond those, while needed")
-    pool_timeout: float = Field(default=30, gt=0, description="wait for a free connection")
-    connect_timeout: float = Field(default=10, gt=0, description="wait for the server, retries included")
-    statement_timeout: float = Field(default=60, ge=0, description="longest statement; 0 for no limit")
+    pool_timeout: float = Field(default=30, gt=0, le=_A_YEAR, description="wait for a free connection")
+    connect_timeout: float = Field(default=10, gt=0, le=_A_YEAR, description="wait for the server, retries included")
+    statement_timeout: float = Field(default=60, ge=0, le=2_147_483, description="longest statement; 0 for no limit")
     application_name: str = Field(default="arbstore", description="as pg_stat_activity shows it")
     ssl_mode: str | None = Field(
         default=None,
-        pattern="^(disable|allow|prefer|require|verify-ca|verify-full)$",
+        pattern=_SSL_MODES,
         description="libpq's sslmode; the driver's default is prefer",
     )
     prepared_statements: bool = Field(default=True, description="off for PgBouncer in transaction mode")
 
-    cache_ttl: float = Field(default=300, gt=0, description="lifetime of a cached exchange or symbol")
-    cache_missing_ttl: float = Field(default=5, gt=0, description='lifetime of a cached "no such symbol"')
+    cache_ttl: float = Field(default=300, gt=0, le=_A_YEAR, description="lifetime of a cached exchange or symbol")
+    cache_missing_ttl: float = Field(default=5, gt=0, le=_A_YEAR, description='lifetime of a cached "no such symbol"')
     cache_exchanges: int = Field(default=1_000, ge=1, description="most answers about exchanges kept")
     cache_symbols: int = Field(default=50_000, ge=1, description="most answers about symbols kept")
 
@@ -74,7 +85,8 @@ class Settings(BaseSettings):
             return cls(**given)
         except ValidationError as error:
             faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
-            raise ConfigurationError(f"settings: {faults}") from None  # the cause would show the value
+        # Not from within the handler: its error would be the context of ours, and shows the values.
+        raise ConfigurationError(f"settings: {faults}")
 
     @property
     def url(self) -> URL:
@@ -99,14 +111,43 @@ class Settings(BaseSettings):
 
 
 def _postgresql_url(given: str) -> URL:
-    try:
-        url = make_url(given)
-    except (ArgumentError, ValueError):
+    url = _parsed(given)
+    if url is None or (url.drivername.startswith("postgres") and not _is_whole(url)):
         raise ConfigurationError(
-            "ARBSTORE_DATABASE_URL is no URL: it looks like postgresql://user:password@host:5432/database"
-        ) from None  # the cause would show the password
+            "ARBSTORE_DATABASE_URL is no URL that can be read: it looks like postgresql://user:password@host:5432/database,"
+            " with the special characters of the password percent-encoded"
+        )
     if url.drivername not in _POSTGRESQL:
         raise ConfigurationError(
             f"ARBSTORE_DATABASE_URL has the scheme {url.drivername!r}: it takes postgresql:// and embedded:"
         )
-    return url.set(drivername=_DRIVER)
+    return _with_known_parameters(url.set(drivername=_DRIVER))
+
+
+def _parsed(given: str) -> URL | None:
+    try:
+        return make_url(given)
+    except (ArgumentError, ValueError):
+        return None  # not raised from here: what SQLAlchemy says shows the password
+
+
+def _is_whole(url: URL) -> bool:
+    """Whether nothing of an unquoted password has spilled over into the host."""
+    host = url.host or ""
+    return not set(host) & set("@,/") and 0 < (url.port or 5432) < 65_536
+
+
+def _with_known_parameters(url: URL) -> URL:
+    """Return the URL with libpq's `sslmode` under asyncpg's name for it; refuse parameters that asyncpg has not."""
+    for name in url.query:
+        if name not in _PARAMETERS:
+            raise ConfigurationError(
+                f"ARBSTORE_DATABASE_URL has the parameter {name!r}: it takes {', '.join(_PARAMETERS)}, the rest has"
+                " settings of its own"
+            )
+    mode = url.query.get("sslmode", url.query.get("ssl"))
+    if mode is None:
+        return url
+    if not re.fullmatch(_SSL_MODES, str(mode)):
+        raise ConfigurationError(f"ARBSTORE_DATABASE_URL has sslmode {mode!r}: it is one of {_SSL_MODES.strip('^()$')}")
+    return url.difference_update_query(["sslmode"]).update_query_dict({"ssl": mode})

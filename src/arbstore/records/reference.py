@@ -50,7 +50,7 @@ class Listing(Record, frozen=True, kw_only=True):
 
     symbol_base: Annotated[str, rules.ticker]
     symbol_quote: Annotated[str, rules.ticker]
-    exchange_symbol: Annotated[str, rules.text]
+    exchange_symbol: Annotated[str, rules.name]
     symbol_type: Annotated[SymbolType, rules.choice(SymbolType)]
     expiry: Annotated[datetime | None, rules.instant] = None
     contract_size: Annotated[float | None, rules.positive] = None

@@ -8,12 +8,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
-from enum import StrEnum
+from enum import Enum, StrEnum
 from typing import Any
 
 _INFINITY = math.inf
 # Seconds read as milliseconds land in January 1970, milliseconds read as seconds in the year 56000.
 _EARLIEST = datetime(1971, 1, 1, tzinfo=UTC)
+_LATEST = datetime(9999, 12, 30, tzinfo=UTC)  # a day from the end, for zones west of Greenwich
+_SURROGATES = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +72,7 @@ def _integer(low: int, high: int) -> Rule:
 
 def _moment(ahead: timedelta | None) -> Rule:
     def latest() -> datetime:
-        return datetime.max.replace(tzinfo=UTC) if ahead is None else datetime.now(UTC) + ahead
+        return _LATEST if ahead is None else datetime.now(UTC) + ahead
 
     def parse(value: Any) -> datetime:
         if isinstance(value, str):
@@ -83,25 +85,32 @@ def _moment(ahead: timedelta | None) -> Rule:
             raise ValueError(f"{value} is before 1971: were seconds read as milliseconds?")
         if value > latest():
             raise ValueError(f"{value} is too far in the future: were milliseconds read as seconds?")
-        return value
+        return value.astimezone(UTC)
 
     def fits(column: Sequence[Any]) -> bool:
         last = latest()
-        return all(type(v) is datetime and v.tzinfo is not None and _EARLIEST <= v <= last for v in column)
+        # Of other zones two datetimes can be one instant and not equal: in the hour that clocks repeat.
+        return all(type(v) is datetime and v.tzinfo is UTC and _EARLIEST <= v <= last for v in column)
 
     return Rule(fits, parse)
 
 
-def _string(phrase: str, normal: Callable[[str], str], pattern: str = r"[^\x00]*\S[^\x00]*") -> Rule:
-    whole = re.compile(pattern, re.DOTALL)
+def _string(phrase: str, normal: Callable[[str], str], pattern: str | None = None) -> Rule:
+    whole = None if pattern is None else re.compile(pattern)
+
+    def is_sound(value: str) -> bool:
+        shape = value.strip() if whole is None else whole.fullmatch(value)
+        # A lone surrogate is no character, and PostgreSQL's texts hold no NUL.
+        return bool(shape) and (value.isascii() or not _SURROGATES.search(value)) and "\x00" not in value
 
     def parse(value: Any) -> str:
-        if isinstance(value, bool) or not isinstance(value, str | int) or not whole.fullmatch(normal(str(value))):
+        plain = value.value if isinstance(value, Enum) else value
+        if isinstance(plain, bool) or not isinstance(plain, str | int) or not is_sound(normal(str(plain))):
             raise ValueError(f"must be {phrase}, is {_shown(value)}")
-        return normal(str(value))
+        return normal(str(plain))
 
     def fits(column: Sequence[Any]) -> bool:
-        return all(type(v) is str and normal(v) == v and whole.fullmatch(v) for v in column)
+        return all(type(v) is str and normal(v) == v and is_sound(v) for v in column)
 
     return Rule(fits, parse)
 
@@ -126,11 +135,17 @@ def _flag(value: Any) -> bool:
     return value
 
 
+def _is_storable(value: Decimal) -> bool:
+    exponent = value.as_tuple().exponent
+    return isinstance(exponent, int) and exponent >= -1_000 and value.adjusted() < 60
+
+
 positive = _bounded(float, "> 0 and finite", lambda value: 0 < value < _INFINITY)
 not_negative = _bounded(float, ">= 0 and finite", lambda value: 0 <= value < _INFINITY)
 finite = _bounded(float, "finite", lambda value: -_INFINITY < value < _INFINITY)
 imbalance = _bounded(float, "from -1 to 1", lambda value: -1 <= value <= 1)
-decimal = _bounded(Decimal, "finite", lambda value: value.is_finite() and value.adjusted() < 60)
+# Far inside what PostgreSQL's numeric holds: 131,072 digits before the point and 16,383 after it.
+decimal = _bounded(Decimal, "finite, of at most 60 digits before the point and 1,000 after it", _is_storable)
 amount = _bounded(Decimal, ">= 0 and finite", lambda value: decimal.fits([value]) and value >= 0)
 positive_decimal = _bounded(Decimal, "> 0 and finite", lambda value: decimal.fits([value]) and value > 0)
 identifier = _integer(1, 2**31 - 1)
@@ -140,5 +155,7 @@ timestamp = _moment(timedelta(days=1))
 instant = _moment(None)
 flag = Rule(lambda column: all(type(value) is bool for value in column), _flag)
 text = _string("a text that is not blank", str)
-ticker = _string("a ticker such as BTC", lambda value: value.strip().upper(), r"[^\s\x00]+")
+# In a key: PostgreSQL's index entries hold some 2,700 bytes.
+name = _string("a text of at most 200 characters that is not blank", str, r"(?s)(?=.*\S).{1,200}")
+ticker = _string("a ticker such as BTC, without blanks", lambda value: value.strip().upper(), r"\S{1,200}")
 timeframe = _string("a count and a unit of s, m, h, d, w or M, such as 1m", str.strip, r"[1-9][0-9]{0,3}[smhdwM]")

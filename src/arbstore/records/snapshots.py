@@ -75,7 +75,7 @@ class Trade(Snapshot, frozen=True, kw_only=True):
     """One trade, by the exchange's own id."""
 
     symbol_id: SymbolId
-    trade_id: Annotated[str, rules.text]
+    trade_id: Annotated[str, rules.name]
     price: Price
     quantity: Quantity
     side: Annotated[Side, rules.choice(Side)]
@@ -135,7 +135,7 @@ class CollectorStatus(Snapshot, frozen=True, kw_only=True):
     """What one collector on one exchange said of itself."""
 
     exchange_id: ExchangeId
-    collector: Annotated[str, rules.text]
+    collector: Annotated[str, rules.name]
     status: Annotated[CollectorState, rules.choice(CollectorState)]
     messages_per_second: Annotated[float | None, rules.not_negative] = None
     last_message_at: Annotated[datetime | None, rules.instant] = None

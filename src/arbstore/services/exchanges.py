@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Hashable, Iterable
 from enum import Enum
 from typing import NamedTuple
@@ -15,6 +16,8 @@ from arbstore.records import Exchange, MarketType
 from arbstore.services.service import Service
 
 _TABLE = models.Exchange.__table__
+_NAME = re.compile("[A-Z0-9]+(_[A-Z0-9]+)*")
+_LARGEST_ID = 2**15 - 1
 
 
 class ExchangeSync(NamedTuple):
@@ -39,6 +42,8 @@ class Exchanges(Service):
 
     async def get(self, exchange_id: int) -> Exchange | None:
         """Return the exchange by id, None where there is none."""
+        if not 0 < exchange_id <= _LARGEST_ID:
+            return None  # the server would refuse the number itself
         return await self._cached(("id", exchange_id), select(_TABLE).where(_TABLE.c.id == exchange_id))
 
     async def get_one(self, exchange_id: int) -> Exchange:
@@ -138,7 +143,7 @@ def _known(exchange: Exchange | None, wanted: str | int) -> Exchange:
 
 def _parts(value: str) -> tuple[str, str]:
     name, _, market_type = value.rpartition("_")
-    if not name.replace("_", "").isalnum() or not value.isascii() or market_type not in list(MarketType):
+    if not _NAME.fullmatch(name) or market_type not in list(MarketType):
         raise ValidationError(
             f"must be {{EXCHANGE_NAME}}_{{MARKET_TYPE}} with a market type of {', '.join(MarketType)}, is {value!r}",
             field="exchange",

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import (
     ColumnElement,
+    Connection,
     FromClause,
     Select,
     Table,
@@ -19,7 +20,6 @@ from sqlalchemy import (
     true,
     tuple_,
 )
-from sqlalchemy.orm import Session
 
 from arbstore.errors import ValidationError
 from arbstore.models import Base
@@ -74,17 +74,20 @@ class Maintenance(Service):
         tables lose rows, series by series, in statements of `batch_size`; hypertables lose the chunks that are
         wholly older. Raises ValidationError for a table that has none.
         """
+        if batch_size < 1:
+            raise ValidationError(f"must be 1 or more, is {batch_size}", field="batch_size")
         return [await self._clean(table, age, batch_size) for table, age in retentions(retention) if age is not None]
 
     async def expire(self, table_name: str, older_than: datetime, limit: int) -> Cleanup:
         """Remove at most `limit` rows (of a hypertable: all chunks) older than the moment; 0 rows: none is left."""
-        table = Base.metadata.tables[table_name]
+        tables = {table.name: table for table, _ in retentions()}
+        if table_name not in tables:
+            raise _no_time_series(table_name)
+        table = tables[table_name]
         hypertable = (await self._hypertables()).get(table_name)
         if hypertable is None:
             return Cleanup(table_name, older_than, await self._delete(table, older_than, limit), 0)
-        dropped: int = await self._session.run_sync(
-            lambda session: catalog.drop_chunks(session.connection(), hypertable, older_than)
-        )
+        dropped = await self._on_connection(lambda connection: catalog.drop_chunks(connection, hypertable, older_than))
         return Cleanup(table_name, older_than, 0, dropped)
 
     async def _clean(self, table: Table, age: timedelta, batch_size: int) -> Cleanup:
@@ -105,10 +108,7 @@ class Maintenance(Service):
         return int(result.rowcount)  # type: ignore[attr-defined] # a delete's result has one
 
     async def _hypertables(self) -> dict[str, HypertableState]:
-        found: dict[str, HypertableState] = await self._session.run_sync(
-            lambda session: catalog.hypertables(session.connection())
-        )
-        return found
+        return await self._on_connection(catalog.hypertables)
 
     async def _table_stats(self, table: Table, hypertable: HypertableState | None) -> TableStats:
         size = await self._size(table, hypertable)
@@ -119,13 +119,12 @@ class Maintenance(Service):
         return TableStats(table.name, rows, estimated, size.bytes, oldest, newest, chunks)
 
     async def _size(self, table: Table, hypertable: HypertableState | None) -> Size:
-        def measure(session: Session) -> Size:
-            connection = session.connection()
+        def measure(connection: Connection) -> Size:
             if hypertable is None:
                 return catalog.table_size(connection, table.name)
             return catalog.hypertable_size(connection, hypertable)
 
-        return await self._session.run_sync(measure)
+        return await self._on_connection(measure)
 
     async def _range(self, table: Table, hypertable: HypertableState | None) -> tuple[datetime | None, datetime | None]:
         if declared(table) is None:
@@ -133,7 +132,7 @@ class Maintenance(Service):
             return await self._pair(registered)
         if hypertable is None:
             return await self._edges(table)
-        chunks = await self._session.run_sync(lambda session: catalog.chunks(session.connection(), hypertable))
+        chunks = await self._on_connection(lambda connection: catalog.chunks(connection, hypertable))
         if not chunks:
             return None, None
         time = table.c.timestamp
@@ -163,10 +162,15 @@ def retentions(wanted: Mapping[str, timedelta | None] | None = None) -> list[tup
     given = dict(wanted or {})
     for name, age in given.items():
         if name not in tables:
-            raise ValidationError(f"is no time-series table: those are {', '.join(sorted(tables))}", field=name)
+            raise _no_time_series(name)
         if age is not None and age <= timedelta(0):
             raise ValidationError(f"must be more than zero, is {age}", field=name)
     return [(Base.metadata.tables[name], given.get(name, tables[name].retention)) for name in sorted(tables)]
+
+
+def _no_time_series(name: str) -> ValidationError:
+    known = ", ".join(sorted(table.name for table in Base.metadata.tables.values() if declared(table) is not None))
+    return ValidationError(f"is no time-series table: those are {known}", field=name)
 
 
 def _series(table: Table, *bounds: ColumnElement[bool]) -> tuple[FromClause, ColumnElement[bool]]:

@@ -86,9 +86,8 @@ class Series(Service, Generic[In, Out]):
         since, until, limit = window
         time = self.table.c.timestamp
         statement = self._rows(*conditions, *_within(time, since, until)).limit(_count(limit))
-        # With a limit it is the newest rows that are wanted; the key ends with the time and what breaks its ties.
-        key = list(self.table.primary_key.columns)
-        order = [time, *key[key.index(time) + 1 :]]
+        # With a limit it is the newest rows that are wanted; the rest of the key breaks ties.
+        order = [time, *(column for column in self.table.primary_key if column is not time)]
         result = await self._execute(statement.order_by(*(column.desc() for column in order)))
         found = as_records(self.stored, result, **names)
         found.reverse()
@@ -218,13 +217,19 @@ class ExchangeSeries(Series[In, Out]):
 
 
 def _within(time: ColumnElement[datetime], since: datetime | None, until: datetime | None) -> list[ColumnElement[bool]]:
-    for name, moment in (("since", since), ("until", until)):
-        if moment is not None and moment.utcoffset() is None:
-            raise ValidationError(f"must be aware, {moment} has no time zone: give it tzinfo=UTC", field=name)
+    since, until = _instant(since, "since"), _instant(until, "until")
     if since is not None and until is not None and since > until:
         raise ValidationError(f"{since} is after until {until}", field="since")
     bounds = [] if since is None else [time >= since]
     return bounds if until is None else [*bounds, time < until]
+
+
+def _instant(moment: datetime | None, name: str) -> datetime | None:
+    if moment is None:
+        return None
+    if moment.utcoffset() is None:
+        raise ValidationError(f"must be aware, {moment} has no time zone: give it tzinfo=UTC", field=name)
+    return moment.astimezone(UTC)  # wall clocks repeat an hour; those of one zone are compared without their offsets
 
 
 def _positive(age: timedelta, name: str) -> timedelta:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import msgspec
-from sqlalchemy import Executable, Result
+from sqlalchemy import Connection, Executable, Result
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from arbstore.cache import ReferenceCache
@@ -14,6 +14,7 @@ from arbstore.errors import translated
 from arbstore.records import Record
 
 R = TypeVar("R", bound=Record)
+T = TypeVar("T")
 
 
 class Service:
@@ -29,6 +30,10 @@ class Service:
     ) -> Result[Any]:
         with translated():
             return await self._session.execute(statement, parameters)
+
+    async def _on_connection(self, work: Callable[[Connection], T]) -> T:
+        with translated():
+            return await self._session.run_sync(lambda session: work(session.connection()))
 
     async def _records(self, kind: type[R], statement: Executable) -> list[R]:
         return as_records(kind, await self._execute(statement))

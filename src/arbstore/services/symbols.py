@@ -6,8 +6,8 @@ from collections.abc import Hashable, Iterable, Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import Select, func, select, update
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import Integer, Select, any_, func, literal, select, update
+from sqlalchemy.dialects.postgresql import ARRAY, insert
 
 from arbstore import models
 from arbstore.errors import DuplicateError, UnknownExchangeError, UnknownSymbolError, ValidationError
@@ -15,6 +15,7 @@ from arbstore.records import Listing, Symbol, SymbolType, columns
 from arbstore.services.service import Service, as_records
 
 _TABLE = models.Symbol.__table__
+_LARGEST_ID = 2**31 - 1
 
 
 class SymbolSync(NamedTuple):
@@ -31,6 +32,8 @@ class Symbols(Service):
 
     async def get(self, symbol_id: int) -> Symbol | None:
         """Return the symbol by id, active or not, None where there is none."""
+        if not 0 < symbol_id <= _LARGEST_ID:
+            return None  # the server would refuse the number itself
         return await self._cached(("id", symbol_id), select(_TABLE).where(_TABLE.c.id == symbol_id))
 
     async def get_one(self, symbol_id: int) -> Symbol:
@@ -64,6 +67,8 @@ class Symbols(Service):
         exchange that is the perpetual.
         """
         base, quote = base.strip().upper(), quote.strip().upper()
+        if expiry is not None and expiry.utcoffset() is None:
+            raise ValidationError(f"must be aware, {expiry} has no time zone: give it tzinfo=UTC", field="expiry")
         statement = _of_exchange(exchange_id).where(
             _TABLE.c.is_active,
             _TABLE.c.symbol_base == base,
@@ -153,7 +158,8 @@ class Symbols(Service):
             return ()
         statement = (
             update(_TABLE)
-            .where(_TABLE.c.id.in_([symbol.id for symbol in symbols]))
+            # An array is one parameter, however many a listing drops.
+            .where(_TABLE.c.id == any_(literal([symbol.id for symbol in symbols], ARRAY(Integer))))
             .values(is_active=False, delisted_at=func.coalesce(_TABLE.c.delisted_at, func.now()))
             .returning(*_TABLE.c)
         )
@@ -236,8 +242,10 @@ def _rows(listings: Iterable[Listing | Mapping[str, Any]]) -> list[dict[str, Any
     rows = [dict(zip(table, values, strict=True)) for values in zip(*table.values(), strict=True)]
     seen: set[object] = set()
     for number, row in enumerate(rows):
+        if not row["is_active"]:
+            continue
         for field, name in (("exchange_symbol", row["exchange_symbol"]), ("symbol_base", _pair_of(row))):
-            if row["is_active"] and name in seen:
+            if name in seen:
                 raise ValidationError(f"{name} is listed twice", field=field, row=number)
             seen.add(name)
     return rows
