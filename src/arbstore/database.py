@@ -225,10 +225,12 @@ def engine_options(settings: Settings) -> dict[str, Any]:
     if settings.ssl_mode is not None:
         connect["ssl"] = settings.ssl_mode
     if settings.prepared_statements:
+        # Over hundreds of chunks the planner expects costs that never come, and compiles for longer than it runs.
+        server["jit"] = "off"
         server["statement_timeout"] = f"{settings.statement_timeout * 1000:.0f}"
     else:
         # PgBouncer hands each transaction another server: no statement outlives one, and none meets another's name.
-        # It refuses parameters it does not know, so the timeout has to be the role's.
+        # It refuses parameters it does not know: these have to be the role's.
         connect |= {"statement_cache_size": 0, "prepared_statement_cache_size": 0}
         connect["prepared_statement_name_func"] = lambda: f"__arbstore_{uuid4()}__"
     return {

@@ -144,8 +144,9 @@ def _kind(state: str, *, lost: bool) -> type[DatabaseError]:
 
 def _missing_reference(constraint: str, detail: str) -> ArbstoreError:
     detail = f" ({detail.rstrip('.')})" if detail else ""
-    if constraint.endswith("_exchanges"):
+    # By the column in it: of a chunk's constraint the end, with the table that is meant, can be cut off.
+    if "exchange_id" in constraint:
         return UnknownExchangeError(None, detail)
-    if constraint.endswith("_symbols"):
+    if "symbol_id" in constraint:
         return UnknownSymbolError(None, detail)
     return QueryError(f"foreign key {constraint} is violated{detail}", sqlstate="23503", constraint=constraint)

@@ -139,10 +139,13 @@ def table_size(connection: Connection, table: str) -> Size:
 
 def hypertable_size(connection: Connection, hypertable: HypertableState) -> Size:
     """Return bytes and estimated rows of the hypertable, all of its chunks together."""
+    # approximate_row_count knows compressed chunks, but of others only what was analyzed.
     row = connection.execute(
         text(
-            "SELECT hypertable_size(format('%I.%I', CAST(:schema AS text), CAST(:table AS text))::regclass),"
-            " approximate_row_count(format('%I.%I', CAST(:schema AS text), CAST(:table AS text))::regclass)"
+            "WITH meant AS (SELECT format('%I.%I', CAST(:schema AS text), CAST(:table AS text))::regclass AS oid)"
+            " SELECT hypertable_size(oid), greatest(approximate_row_count(oid), (SELECT"
+            "  CAST(sum(greatest(c.reltuples, pg_stat_get_live_tuples(c.oid), 0)) AS bigint) FROM pg_class c"
+            "  JOIN pg_inherits i ON i.inhrelid = c.oid WHERE i.inhparent = meant.oid)) FROM meant"
         ),
         {"schema": hypertable.schema, "table": hypertable.table},
     ).one()
