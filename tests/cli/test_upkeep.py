@@ -1,0 +1,85 @@
+"""`arbstore db stats` and `cleanup`."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from arbstore.cli.upkeep import stats_table
+from arbstore.database import Database
+from arbstore.services.maintenance import TableStats
+from tests.cli.conftest import CommandLine
+from tests.conftest import NOON, listing, quote
+
+OLD_QUOTES = 12
+
+
+@pytest_asyncio.fixture
+async def old_quotes(committed_db: Database) -> Database:
+    """Yield a database with a dozen quotes of 2024 and one of now."""
+    async with committed_db.begin() as store:
+        exchange = await store.exchanges.add("BINANCE_SPOT")
+        symbol = await store.symbols.add(exchange.id, listing("BTC"))
+        times = [NOON + timedelta(seconds=number) for number in range(OLD_QUOTES)]
+        await store.book_tickers.insert([quote(symbol, at=at) for at in [*times, datetime.now(UTC)]])
+    return committed_db
+
+
+def quotes_of(found: list[dict[str, Any]]) -> dict[str, Any]:
+    return next(row for row in found if row["table"] == "book_ticker_snapshots")
+
+
+@pytest.mark.usefixtures("old_quotes")
+def test_stats_count_the_rows_of_every_table(arbstore: CommandLine) -> None:
+    found = arbstore.json("db", "stats")
+    assert len(found) == 11
+    quotes = quotes_of(found)
+    assert (quotes["rows"], quotes["estimated"], quotes["oldest"]) == (OLD_QUOTES + 1, False, "2024-08-08T12:00:00Z")
+    line = next(line for line in arbstore("db", "stats").stdout.splitlines() if "book_ticker" in line)
+    assert line.split()[1] == "13"
+    assert "2024-08-08 12:00" in line
+
+
+def test_an_estimate_is_marked() -> None:
+    found = TableStats("ticks", 1_234_567, True, 70_000_000, NOON, NOON, None)
+    cells = [next(iter(column.cells)) for column in stats_table([found]).columns]
+    assert [str(cell) for cell in cells[:3]] == ["ticks", "~1,234,567", "70 MB"]
+
+
+@pytest.mark.usefixtures("old_quotes")
+def test_cleanup_removes_what_has_outlived_its_retention(arbstore: CommandLine) -> None:
+    removed = quotes_of(arbstore.json("db", "cleanup"))
+    assert removed["retention"] == "P3D"
+    assert (removed["rows"], removed["chunks"]) in {(OLD_QUOTES, 0), (0, 1)}  # of an ordinary table, of a hypertable
+    assert quotes_of(arbstore.json("db", "stats"))["rows"] == 1
+
+
+@pytest.mark.usefixtures("old_quotes")
+def test_a_dry_run_removes_nothing_and_shows_what_would_go(arbstore: CommandLine) -> None:
+    planned = quotes_of(arbstore.json("db", "cleanup", "--dry-run"))
+    assert (planned["rows"], planned["chunks"], planned["oldest"]) == (None, None, "2024-08-08T12:00:00Z")
+    assert planned["oldest"] < planned["older_than"]
+    assert "yes" in arbstore("db", "cleanup", "--dry-run").stdout
+    assert quotes_of(arbstore.json("db", "stats"))["rows"] == OLD_QUOTES + 1
+
+
+@pytest.mark.usefixtures("old_quotes")
+@pytest.mark.parametrize("age", ["none", "90000d"])
+def test_a_table_is_kept_as_long_as_is_asked(age: str, arbstore: CommandLine) -> None:
+    assert "book_ticker_snapshots" in arbstore("db", "cleanup", "--retention", f"book_ticker_snapshots={age}").stdout
+    assert quotes_of(arbstore.json("db", "stats"))["rows"] == OLD_QUOTES + 1
+
+
+@pytest.mark.parametrize(
+    ("retention", "reason"),
+    [
+        ("book_ticker_snapshots", "is no TABLE=DURATION"),
+        ("book_ticker_snapshots=soon", "'soon' is no duration"),
+        ("exchanges=3d", "exchanges: is no time-series table"),
+    ],
+)
+def test_a_retention_that_cannot_be_read_is_a_usage_error(retention: str, reason: str, arbstore: CommandLine) -> None:
+    assert reason in arbstore("db", "cleanup", "--retention", retention, exits=2).stderr
