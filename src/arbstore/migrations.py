@@ -135,6 +135,8 @@ def _run_offline() -> None:
 
 
 def _run_online(connection: Connection) -> None:
+    # Another deploy, or a table of years, may take longer than any statement of an application should.
+    connection.execute(text("SET statement_timeout = 0"))
     connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _LOCK})
     connection.commit()  # Alembic leaves the commit to whoever began a transaction before it
     try:
@@ -144,4 +146,5 @@ def _run_online(connection: Connection) -> None:
             context.run_migrations()
     finally:
         connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": _LOCK})
+        connection.execute(text("RESET statement_timeout"))
         connection.commit()

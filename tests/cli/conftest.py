@@ -14,8 +14,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 import pytest
-import pytest_asyncio
-from sqlalchemy import URL, text
+from sqlalchemy import URL
 from typer.testing import CliRunner, Result
 
 from arbstore import testing
@@ -35,7 +34,6 @@ from arbstore.records import (
     Tick,
     Trade,
 )
-from arbstore.timescale import catalog
 from tests.conftest import NOON, listing, quote
 
 SECOND = timedelta(seconds=1)
@@ -63,24 +61,6 @@ def _nothing_is_configured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> N
     for name in [name for name in os.environ if name.startswith(("ARBSTORE_", "POSTGRES_"))]:
         monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)  # where there is no .env
-
-
-@pytest_asyncio.fixture
-async def committed_db(arbstore_committed_db: Database) -> Database:
-    """Yield a database of the test's own, where no job of the server removes what is of 2024."""
-    await _pause_jobs(arbstore_committed_db)
-    return arbstore_committed_db
-
-
-async def _pause_jobs(database: Database) -> None:
-    async with database.engine.begin() as connection:
-        if (await connection.run_sync(catalog.edition)).has_policies:
-            await connection.execute(
-                text(
-                    "SELECT alter_job(job_id, scheduled => false) FROM timescaledb_information.jobs"
-                    " WHERE proc_name = 'policy_retention'"
-                )
-            )
 
 
 @pytest.fixture
@@ -129,10 +109,8 @@ def market(arbstore_server: URL) -> Iterator[CommandLine]:
 
 
 async def _fill(url: str) -> None:
-    async with Database(url) as database:
-        await _pause_jobs(database)
-        async with database.begin() as store:
-            await _fill_store(store)
+    async with Database(url) as database, database.begin() as store:
+        await _fill_store(store)
 
 
 async def _fill_store(store: Store) -> None:

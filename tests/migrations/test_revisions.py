@@ -115,6 +115,22 @@ async def test_a_second_migration_in_one_process_is_refused_while_the_first_runs
     await deploy()
 
 
+async def test_a_deploy_waits_for_another_longer_than_a_statement_may(empty_db: Database) -> None:
+    settings = empty_db.settings.model_copy(update={"statement_timeout": 0.2})
+    waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+    async with Database(settings=settings) as hurried, empty_db.engine.connect() as holder:
+        await holder.execute(text("SELECT pg_advisory_lock(:key)"), {"key": migrations._LOCK})
+        deploy = asyncio.create_task(migrations.deploy(hurried))
+        async with asyncio.timeout(30):
+            while not await holder.scalar(text(waiting)):  # noqa: ASYNC110 # the server has no event for it
+                await asyncio.sleep(0.01)
+        await asyncio.sleep(0.5)  # more than it could wait, if the timeout held for it
+        await holder.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": migrations._LOCK})
+        await deploy
+        async with hurried.engine.connect() as connection:
+            assert await connection.scalar(text("SHOW statement_timeout")) == "200ms"
+
+
 async def test_a_failed_deploy_leaves_nothing_and_lets_the_next_one_in(empty_db: Database) -> None:
     async with empty_db.engine.connect() as connection:
         await connection.execute(text("CREATE TABLE candles (in_the_way int)"))

@@ -12,7 +12,6 @@ from arbstore.cli import show
 from arbstore.cli.command import options_of, run, settings_of
 from arbstore.cli.times import read_duration
 from arbstore.database import Database
-from arbstore.errors import translated
 from arbstore.records import Record
 from arbstore.services.maintenance import TableStats, retentions
 
@@ -73,9 +72,8 @@ def cleanup(
 
 
 async def _stats(db: Database) -> list[TableStats]:
-    with translated():
-        async with db.begin() as store:
-            return await store.maintenance.stats()
+    async with db.begin() as store:
+        return await store.maintenance.stats()
 
 
 def stats_table(found: Iterable[TableStats], title: str | None = None) -> Table:
@@ -134,9 +132,8 @@ async def _clean(db: Database, table: str, age: timedelta | None, bars: Progress
     bar = bars.add_task(table, total=None)
     while True:
         # A transaction each: writers wait for none of them, and what is interrupted keeps what it has done.
-        with translated():
-            async with db.begin() as store:
-                done = await store.maintenance.expire(table, older_than, _ROWS_A_TRANSACTION)
+        async with db.begin() as store:
+            done = await store.maintenance.expire(table, older_than, _ROWS_A_TRANSACTION)
         rows, chunks = rows + done.rows, chunks + done.chunks
         bars.update(bar, description=f"{table}: {rows:,} rows, {chunks:,} chunks")
         if done.rows < _ROWS_A_TRANSACTION:

@@ -162,3 +162,14 @@ def drop_chunks(connection: Connection, hypertable: HypertableState, older_than:
         {"schema": hypertable.schema, "table": hypertable.table, "older_than": older_than},
     )
     return len(dropped.all())
+
+
+def pause_policies(connection: Connection) -> None:
+    """Keep the server's jobs from running by themselves in this database; they stay as they are declared."""
+    if edition(connection).has_policies:
+        connection.execute(
+            text(
+                "SELECT alter_job(job_id, scheduled => false) FROM timescaledb_information.jobs"
+                " WHERE hypertable_name IS NOT NULL"
+            )
+        )
