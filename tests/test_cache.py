@@ -262,17 +262,21 @@ async def test_those_who_wait_survive_the_cancellation_of_who_loads(committed_db
 
 
 async def test_those_who_wait_hold_no_connection_that_the_loader_needs(committed_db: Database) -> None:
-    """More sessions than the pool has connections, all missing one key: none may wait for another's connection."""
-    db = Database(settings=committed_db.settings.model_copy(update={"pool_size": 2, "max_overflow": 0}))
-    async with db:
+    """Whoever asks first has no connection, and those who hold all of them ask for the same key."""
+    settings = committed_db.settings.model_copy(update={"pool_size": 2, "max_overflow": 0})
+    async with Database(settings=settings) as db, db.session() as one, db.session() as two, db.session() as first:
+        for holder in (one, two):
+            await holder.execute(text("SELECT 1"))
 
         async def look(session: AsyncSession) -> object:
-            async with session:
-                await session.execute(text("SELECT 1"))
-                return await Store(session, db.cache).exchanges.by_enum("NOWHERE_SPOT")
+            found = await Store(session, db.cache).exchanges.by_enum("NOWHERE_SPOT")
+            await session.close()
+            return found
 
-        holders = asyncio.gather(*(look(db.session()) for _ in range(6)))
-        assert await asyncio.wait_for(holders, 20) == [None] * 6
+        asking = asyncio.create_task(look(first))
+        await asyncio.sleep(0)
+        async with asyncio.timeout(10):
+            assert await asyncio.gather(look(one), look(two), asking) == [None] * 3
 
 
 async def test_stats_count_hits_misses_queries_and_sizes(committed_db: Database, market: Symbol) -> None:

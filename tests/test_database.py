@@ -81,6 +81,19 @@ async def test_open_and_close_can_be_repeated(committed_db: Database) -> None:
         assert not db.is_open
 
 
+async def test_two_tasks_that_open_it_at_once_share_one_engine(committed_db: Database) -> None:
+    db = Database(settings=committed_db.settings)
+
+    async def opened() -> object:
+        await db.open()
+        return db.engine
+
+    try:
+        assert len(set(await asyncio.gather(opened(), opened(), opened()))) == 1
+    finally:
+        await db.close()
+
+
 async def test_no_server_is_an_error_that_says_so_after_the_timeout() -> None:
     db = Database(settings=Settings.load(database_url="postgresql://me@127.0.0.1:1/db", connect_timeout=0.2))
     with pytest.raises(DatabaseConnectionError, match="cannot be reached"):

@@ -115,6 +115,7 @@ class Database:
         self.cache = ReferenceCache(self.settings)
         self._url = self.settings.url
         self._server: embedded.EmbeddedServer | None = None
+        self._opening = asyncio.Lock()
         self._engine: AsyncEngine | None = None
         self._connection: AsyncConnection | None = None  # of `over`: the caller's, like its engine
 
@@ -161,8 +162,11 @@ class Database:
 
         Raises DatabaseConnectionError if no server answers, ConfigurationError if nothing says where it is.
         """
-        if self.is_open:
-            return
+        async with self._opening:  # two tasks may call it at once
+            if not self.is_open:
+                await self._open(warm=warm)
+
+    async def _open(self, *, warm: bool) -> None:
         engine = create_async_engine(await self._locate(), **engine_options(self.settings))
         try:
             await _reach(engine, self.settings.connect_timeout)

@@ -79,7 +79,16 @@ class Maintenance(Service):
         return [await self._clean(table, age, batch_size) for table, age in retentions(retention) if age is not None]
 
     async def expire(self, table_name: str, older_than: datetime, limit: int) -> Cleanup:
-        """Remove at most `limit` rows (of a hypertable: all chunks) older than the moment; 0 rows: none is left."""
+        """Remove at most `limit` rows (of a hypertable: all chunks) older than the moment.
+
+        Fewer than `limit`: none is left. Raises ValidationError for another table, a naive moment, a limit below 1.
+        """
+        if limit < 1:
+            raise ValidationError(f"must be 1 or more, is {limit}", field="limit")
+        if older_than.utcoffset() is None:
+            raise ValidationError(
+                f"must be aware, {older_than} has no time zone: give it tzinfo=UTC", field="older_than"
+            )
         tables = {table.name: table for table, _ in retentions()}
         if table_name not in tables:
             raise _no_time_series(table_name)
