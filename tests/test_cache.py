@@ -203,6 +203,18 @@ async def test_a_load_that_began_before_an_invalidation_is_not_kept(committed_db
         assert await answers.get(session, ("key",), fresh) == "fresh"
 
 
+@pytest.mark.parametrize("level", ["REPEATABLE READ", "SERIALIZABLE"])
+async def test_what_an_old_snapshot_says_is_not_kept(committed_db: Database, level: str) -> None:
+    async with committed_db.session() as session:
+        await session.connection(execution_options={"isolation_level": level})
+        await session.execute(text("SELECT 1"))  # here the snapshot is taken
+        async with committed_db.begin() as writer:
+            added = await writer.exchanges.add("LATE_SPOT")
+        assert await Store(session, committed_db.cache).exchanges.by_enum("LATE_SPOT") is None
+    async with committed_db.begin() as reader:
+        assert await reader.exchanges.by_enum("LATE_SPOT") == added
+
+
 async def test_whoever_asks_after_an_invalidation_does_not_wait_for_the_load_before_it(
     committed_db: Database,
 ) -> None:
@@ -276,7 +288,7 @@ async def test_those_who_wait_hold_no_connection_that_the_loader_needs(committed
         asking = asyncio.create_task(look(first))
         await asyncio.sleep(0)
         async with asyncio.timeout(10):
-            assert await asyncio.gather(look(one), look(two), asking) == [None] * 3
+            assert list(await asyncio.gather(look(one), look(two), asking)) == [None] * 3
 
 
 async def test_stats_count_hits_misses_queries_and_sizes(committed_db: Database, market: Symbol) -> None:

@@ -2,7 +2,8 @@
 
 Its rules, each with its test in tests/test_cache.py: answers are immutable; a hit awaits nothing; "none" is an answer
 too; what changed is dropped after the commit that changed it; whoever has written reads past it; a load that began
-before a change is not kept; and concurrent misses of one key make one query.
+before a change is not kept, nor one of a transaction that reads an older snapshot; and concurrent misses of one key
+make one query.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from arbstore.settings import Settings
 
 T = TypeVar("T")
 
+_NOTHING: Any = object()
 _PENDING = "arbstore.pending"  # in Session.info: what this session changed and has not committed
 
 
@@ -72,12 +74,12 @@ class Answers:
         while True:
             if (loading := self._loading.get(key)) is not None:
                 await asyncio.shield(loading)
-            else:
-                # Whoever loads has its connection first: else those who wait may hold all of the pool's.
-                with translated():
-                    await session.connection()
-            if key in self._found or key in self._missing:
-                return cast("T", self._found.get(key))  # None where it is known to be missing
+            # Whoever loads has its connection first: else those who wait may hold all of the pool's.
+            elif not await _reads_the_latest(session):
+                return await query()
+            kept: T = self._found.get(key, _NOTHING)
+            if kept is not _NOTHING or key in self._missing:
+                return cast("T", None) if kept is _NOTHING else kept
             if key not in self._loading:
                 return await self._load(key, query)
 
@@ -157,6 +159,14 @@ class ReferenceCache:
                 event.listen(sync, "after_commit", _drop_changed)
                 event.listen(sync, "after_transaction_end", _forget_changed)
         sync.info[_PENDING].append((answers, frozenset(keys)))
+
+
+async def _reads_the_latest(session: AsyncSession) -> bool:
+    """Whether what the session reads now is what is committed now, not what was when its transaction began."""
+    with translated():
+        connection = await session.connection()
+        level = await connection.run_sync(lambda sync: sync.get_isolation_level())
+    return level not in ("REPEATABLE READ", "SERIALIZABLE")
 
 
 def _drop_changed(session: Session) -> None:
