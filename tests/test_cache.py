@@ -273,6 +273,27 @@ async def test_those_who_wait_survive_the_cancellation_of_who_loads(committed_db
             await loading
 
 
+async def test_whoever_gives_up_waiting_disturbs_neither_the_load_nor_the_others(committed_db: Database) -> None:
+    answers = committed_db.cache.exchanges
+    go, started = asyncio.Event(), asyncio.Event()
+
+    async def slow() -> str:
+        started.set()
+        await go.wait()
+        return "slow"
+
+    async with committed_db.session() as first, committed_db.session() as second, committed_db.session() as third:
+        loading = asyncio.create_task(answers.get(first, ("key",), slow))
+        await started.wait()
+        impatient, patient = (asyncio.create_task(answers.get(one, ("key",), slow)) for one in (second, third))
+        await asyncio.sleep(0)
+        impatient.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await impatient
+        go.set()
+        assert [await loading, await patient] == ["slow", "slow"]
+
+
 async def test_those_who_wait_hold_no_connection_that_the_loader_needs(committed_db: Database) -> None:
     """Whoever asks first has no connection, and those who hold all of them ask for the same key."""
     settings = committed_db.settings.model_copy(update={"pool_size": 2, "max_overflow": 0})

@@ -39,7 +39,9 @@ def test_a_truncated_gzip_gives_its_lines_then_says_so(tmp_path: Path) -> None:
         assert list(lines) == []
 
 
-@pytest.mark.parametrize("content", [b"not packed\n", gzip.compress(b"one\n" * 99)[:12] + b"\0" * 30])
+@pytest.mark.parametrize(
+    "content", [b"not packed\n", gzip.compress(b"one\n" * 99)[:12] + b"\0" * 30], ids=["no gzip", "damaged"]
+)
 def test_broken_gzip_is_a_malformed_line(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "a.jsonl.gz"
     path.write_bytes(content)
