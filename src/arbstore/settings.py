@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from pydantic import AliasChoices, Field, SecretStr, ValidationError
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
@@ -81,12 +81,20 @@ class Settings(BaseSettings):
     @classmethod
     def load(cls, **given: Any) -> Settings:
         """Read the settings; `given` wins. Raises ConfigurationError that names what is wrong, without its value."""
+        if unknown := given.keys() - cls.model_fields.keys():
+            raise ConfigurationError(f"settings: there is no {', '.join(sorted(unknown))}")
         try:
             return cls(**given)
         except ValidationError as error:
             faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
         # Not from within the handler: its error would be the context of ours, and shows the values.
         raise ConfigurationError(f"settings: {faults}")
+
+    @field_validator("postgres_port", mode="before")
+    @classmethod
+    def _port_of_a_service(cls, value: object) -> object:
+        """Take tcp://10.0.0.1:5432 too: Kubernetes sets that for a service that is called postgres."""
+        return value.rpartition(":")[2] if isinstance(value, str) and value.startswith("tcp://") else value
 
     @property
     def url(self) -> URL:

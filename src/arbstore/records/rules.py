@@ -121,8 +121,9 @@ def choice(options: type[StrEnum]) -> Rule:
     accepted = set(options)
 
     def parse(value: Any) -> StrEnum:
+        plain = value.value if isinstance(value, Enum) else value
         try:
-            return members[value.lower()]
+            return members[plain.lower()]
         except (AttributeError, KeyError):
             raise ValueError(f"must be one of {', '.join(options)}, is {_shown(value)}") from None
 
@@ -138,6 +139,11 @@ def _flag(value: Any) -> bool:
 def _is_storable(value: Decimal) -> bool:
     exponent = value.as_tuple().exponent
     return isinstance(exponent, int) and exponent >= -1_000 and value.adjusted() < 60
+
+
+def _unit_lowered(value: str) -> str:
+    value = value.strip()
+    return value if value.endswith("M") else value.lower()  # 1M is a month, 1m a minute
 
 
 positive = _bounded(float, "> 0 and finite", lambda value: 0 < value < _INFINITY)
@@ -158,4 +164,4 @@ text = _string("a text that is not blank", str)
 # In a key: PostgreSQL's index entries hold some 2,700 bytes.
 name = _string("a text of at most 200 characters that is not blank", str, r"(?s)(?=.*\S).{1,200}")
 ticker = _string("a ticker such as BTC, without blanks", lambda value: value.strip().upper(), r"\S{1,200}")
-timeframe = _string("a count and a unit of s, m, h, d, w or M, such as 1m", str.strip, r"[1-9][0-9]{0,3}[smhdwM]")
+timeframe = _string("a count and a unit of s, m, h, d, w or M, such as 1m", _unit_lowered, r"[1-9][0-9]{0,3}[smhdwM]")

@@ -6,7 +6,8 @@ from datetime import datetime, timedelta
 from enum import Enum
 
 from arbstore import models
-from arbstore.records import Candle, StoredCandle
+from arbstore.errors import ValidationError
+from arbstore.records import Candle, StoredCandle, rules
 from arbstore.services.series import SymbolSeries
 
 
@@ -31,7 +32,8 @@ class Candles(SymbolSeries[Candle, StoredCandle]):
 
         Those without a row, or without one younger than `max_age`, are left out. Raises UnknownExchangeError.
         """
-        return await self._latest_of_pairs(exchange, base, quote, max_age, timeframe)
+        part = None if timeframe is None else _checked(timeframe)
+        return await self._latest_of_pairs(exchange, base, quote, max_age, part)
 
     async def history(
         self,
@@ -48,5 +50,13 @@ class Candles(SymbolSeries[Candle, StoredCandle]):
 
         With `limit`, the newest that many of them. Raises UnknownExchangeError and UnknownSymbolError.
         """
-        chosen = self.table.c.timeframe == timeframe
+        chosen = self.table.c.timeframe == _checked(timeframe)
         return await self._history_of_pair((exchange, base, quote), (since, until, limit), chosen)
+
+
+def _checked(timeframe: str) -> str:
+    try:
+        checked: str = rules.timeframe.parse(timeframe)
+    except ValueError as error:
+        raise ValidationError(str(error), field="timeframe") from error
+    return checked

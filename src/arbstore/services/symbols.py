@@ -77,7 +77,7 @@ class Symbols(Service):
         )
         if symbol_type is not None:
             statement = statement.where(_TABLE.c.symbol_type == symbol_type)
-        statement = statement.order_by(_TABLE.c.symbol_type).limit(1)
+        statement = statement.order_by(_TABLE.c.symbol_type != SymbolType.PERPETUAL, _TABLE.c.symbol_type).limit(1)
         return await self._cached(("pair", exchange_id, base, quote, symbol_type, expiry), statement)
 
     async def by_pair_one(
@@ -147,9 +147,13 @@ class Symbols(Service):
         return SymbolSync(added, tuple(updated), deactivated, plan.unchanged)
 
     async def _lock(self, exchange_id: int) -> None:
-        """Let one sync of an exchange run at a time; writers of market data are not held up."""
+        """Let one sync of an exchange run at a time; writers of market data are held up by new chunks at most.
+
+        A new chunk's foreign key waits for whoever has written symbols: a sync's transaction should be a short one.
+        """
         exchange = models.Exchange.__table__
-        statement = select(exchange.c.id).where(exchange.c.id == exchange_id).with_for_update(key_share=True)
+        wanted = exchange.c.id == _possible(exchange_id)
+        statement = select(exchange.c.id).where(wanted).with_for_update(key_share=True)
         if (await self._execute(statement)).first() is None:
             raise UnknownExchangeError(exchange_id)
 
@@ -251,8 +255,13 @@ def _rows(listings: Iterable[Listing | Mapping[str, Any]]) -> list[dict[str, Any
     return rows
 
 
+def _possible(exchange_id: int) -> int:
+    """Return the id, or 0, which no exchange has, for a number that the server would refuse."""
+    return exchange_id if 0 < exchange_id < 2**15 else 0
+
+
 def _of_exchange(exchange_id: int) -> Select[Any]:
-    return select(_TABLE).where(_TABLE.c.exchange_id == exchange_id)
+    return select(_TABLE).where(_TABLE.c.exchange_id == _possible(exchange_id))
 
 
 def _keys(symbol: Symbol) -> list[Hashable]:
