@@ -33,8 +33,7 @@ async def _symbol(store: Store, exchange: str) -> Symbol:
     listing = Listing(
         symbol_base=base, symbol_quote=quote, exchange_symbol=f"{base}{quote}", symbol_type=SymbolType.SPOT
     )
-    await store.symbols.sync(known.id, [listing])
-    return await store.symbols.by_pair_one(known.id, base, quote)
+    return await store.symbols.by_pair(known.id, base, quote) or await store.symbols.add(known.id, listing)
 
 
 def _quote(symbol: Symbol, second: int, mid: float) -> BookTicker:

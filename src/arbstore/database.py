@@ -169,7 +169,11 @@ class Database:
     async def _open(self, *, warm: bool) -> None:
         engine = create_async_engine(await self._locate(), **engine_options(self.settings))
         try:
-            await _reach(engine, self.settings.connect_timeout)
+            try:
+                await _reach(engine, self.settings.connect_timeout)
+            except DatabaseConnectionError as error:
+                error.args = (f"{engine.url}: {error}",)  # what failed, without its password
+                raise
             self._engine = engine
             if warm:
                 await self._warm()

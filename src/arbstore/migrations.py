@@ -14,12 +14,13 @@ from alembic import command, context
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from alembic.util import CommandError
 from sqlalchemy import Connection, text
 
 from arbstore.database import Database
 from arbstore.errors import ConfigurationError
 from arbstore.models import Base
-from arbstore.timescale import catalog
+from arbstore.timescale import autogenerate, catalog
 from arbstore.timescale.catalog import Edition
 
 # Two deploys at once: the second waits here, then finds nothing to do. (crc32 of b"arbstore.migrations")
@@ -117,7 +118,7 @@ def _wanted_edition() -> Edition | None:
         return None if given is None else Edition(given)
     except ValueError:
         options = "|".join(Edition)
-        raise ConfigurationError(f"-x edition={given}: there is {options}") from None
+        raise CommandError(f"-x edition={given}: there is {options}") from None
 
 
 def _run_offline() -> None:
@@ -141,7 +142,12 @@ def _run_online(connection: Connection) -> None:
     connection.commit()  # Alembic leaves the commit to whoever began a transaction before it
     try:
         edition = _wanted_edition() or catalog.enable(connection)
-        context.configure(connection=connection, target_metadata=Base.metadata, timescale_edition=edition)
+        context.configure(
+            connection=connection,
+            target_metadata=Base.metadata,
+            process_revision_directives=autogenerate.add_hypertables,
+            timescale_edition=edition,
+        )
         with context.begin_transaction():
             context.run_migrations()
     finally:

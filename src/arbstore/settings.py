@@ -13,6 +13,7 @@ from sqlalchemy.exc import ArgumentError
 from arbstore.errors import ConfigurationError
 
 EMBEDDED = "embedded"
+_URL = "the database's URL (ARBSTORE_DATABASE_URL)"
 _A_YEAR = 365 * 86_400.0
 _DRIVER = "postgresql+asyncpg"
 _POSTGRESQL = ("postgresql", "postgres", _DRIVER)
@@ -86,7 +87,7 @@ class Settings(BaseSettings):
         try:
             return cls(**given)
         except ValidationError as error:
-            faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
+            faults = "; ".join(f"{_variable(str(fault['loc'][0]))}: {fault['msg']}" for fault in error.errors())
         # Not from within the handler: its error would be the context of ours, and shows the values.
         raise ConfigurationError(f"settings: {faults}")
 
@@ -118,17 +119,19 @@ class Settings(BaseSettings):
         return URL.create(_DRIVER, user, password, host, self.postgres_port, self.postgres_db or user)
 
 
+def _variable(name: str) -> str:
+    return name if name.isupper() else f"ARBSTORE_{name.upper()}"
+
+
 def _postgresql_url(given: str) -> URL:
     url = _parsed(given)
     if url is None or (url.drivername.startswith("postgres") and not _is_whole(url)):
         raise ConfigurationError(
-            "ARBSTORE_DATABASE_URL is no URL that can be read: it looks like postgresql://user:password@host:5432/database,"
+            f"{_URL} cannot be read: it looks like postgresql://user:password@host:5432/database,"
             " with the special characters of the password percent-encoded"
         )
     if url.drivername not in _POSTGRESQL:
-        raise ConfigurationError(
-            f"ARBSTORE_DATABASE_URL has the scheme {url.drivername!r}: it takes postgresql:// and embedded:"
-        )
+        raise ConfigurationError(f"{_URL} has the scheme {url.drivername!r}: it takes postgresql:// and embedded:")
     return _with_known_parameters(url.set(drivername=_DRIVER))
 
 
@@ -150,12 +153,12 @@ def _with_known_parameters(url: URL) -> URL:
     for name in url.query:
         if name not in _PARAMETERS:
             raise ConfigurationError(
-                f"ARBSTORE_DATABASE_URL has the parameter {name!r}: it takes {', '.join(_PARAMETERS)}, the rest has"
+                f"{_URL} has the parameter {name!r}: it takes {', '.join(_PARAMETERS)}, the rest has"
                 " settings of its own"
             )
     mode = url.query.get("sslmode", url.query.get("ssl"))
     if mode is None:
         return url
     if not re.fullmatch(_SSL_MODES, str(mode)):
-        raise ConfigurationError(f"ARBSTORE_DATABASE_URL has sslmode {mode!r}: it is one of {_SSL_MODES.strip('^()$')}")
+        raise ConfigurationError(f"{_URL} has sslmode {mode!r}: it is one of {_SSL_MODES.strip('^()$')}")
     return url.difference_update_query(["sslmode"]).update_query_dict({"ssl": mode})

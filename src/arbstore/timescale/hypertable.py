@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import MetaData, Table
 
-_KEY = "hypertable"
+DECLARED = "hypertable"  # the key in Table.info
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +26,12 @@ class Hypertable:
     @property
     def info(self) -> dict[str, Any]:
         """What goes into `__table_args__` as `info`."""
-        return {_KEY: self}
+        return {DECLARED: self}
 
 
 def declared(table: Table) -> Hypertable | None:
     """Return what the table declares, or None for an ordinary table."""
-    value: Hypertable | None = table.info.get(_KEY)
+    value: Hypertable | None = table.info.get(DECLARED)
     return value
 
 
