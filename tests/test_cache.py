@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import msgspec
 import pytest
 from sqlalchemy import event, text
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -14,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from arbstore.cache import ReferenceCache
 from arbstore.database import Database, Store
 from arbstore.errors import UnknownExchangeError
-from arbstore.records import Exchange, Symbol
+from arbstore.records import Exchange, Symbol, SymbolType
 from arbstore.settings import Settings
 from tests.conftest import listing
 
@@ -142,6 +143,44 @@ async def test_a_rollback_changes_nothing(committed_db: Database, market: Symbol
     async with counted(committed_db) as sent, committed_db.begin() as store:
         assert await store.symbols.get(market.id) == market
     assert sent == []
+
+
+async def test_a_commit_that_is_cut_short_is_taken_for_done(committed_db: Database, market: Symbol) -> None:
+    """Its task is cancelled while the server commits: who reads next must ask the server."""
+    async with committed_db.begin() as reader:
+        await reader.symbols.get(market.id)
+    async with committed_db.session() as session:
+        await Store(session, committed_db.cache).symbols.sync(market.exchange_id, [listing("ETH")])
+        committing = asyncio.create_task(session.commit())
+        await asyncio.sleep(0)
+        committing.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await committing
+    async with counted(committed_db) as sent, committed_db.begin() as reader:
+        await reader.symbols.get(market.id)
+    assert len(sent) == 1
+
+
+async def test_warming_keeps_nothing_that_is_not_committed(committed_db: Database, market: Symbol) -> None:
+    async with committed_db.session() as session:
+        store = Store(session, committed_db.cache)
+        await store.symbols.add(market.exchange_id, listing("PHANTOM"))
+        await store.symbols.warm(market.exchange_id)
+        await session.rollback()
+    async with committed_db.begin() as store:
+        assert await store.symbols.by_pair(market.exchange_id, "PHANTOM", "USDT") is None
+
+
+async def test_warm_and_cold_answer_alike(committed_db: Database, market: Symbol) -> None:
+    async with committed_db.begin() as store:
+        perpetual = msgspec.structs.replace(listing("BTC"), symbol_type=SymbolType.PERPETUAL, exchange_symbol="BTC-P")
+        added = await store.symbols.add(market.exchange_id, perpetual)
+    for warm in (False, True):
+        committed_db.cache.invalidate()
+        async with committed_db.begin() as store:
+            if warm:
+                await store.symbols.warm(market.exchange_id)
+            assert await store.symbols.by_pair(market.exchange_id, "BTC", "USDT") == added
 
 
 async def test_a_released_savepoint_is_no_commit(committed_db: Database, market: Symbol) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from pathlib import Path
 
@@ -8,9 +9,21 @@ import pytest
 from sqlalchemy import text
 
 from arbstore.database import Database, Store
-from arbstore.errors import ConfigurationError, DatabaseConnectionError, PoolExhaustedError, QueryTimeoutError
+from arbstore.errors import (
+    ConfigurationError,
+    DatabaseConnectionError,
+    PoolExhaustedError,
+    QueryError,
+    QueryTimeoutError,
+    UnknownSymbolError,
+)
+from arbstore.records import BookTicker
 from arbstore.settings import Settings
-from tests.conftest import listing, quote
+from tests.conftest import NOON, listing, quote
+
+
+def quote_of(symbol_id: int) -> BookTicker:
+    return BookTicker(symbol_id=symbol_id, timestamp=NOON, bid_price=1.0, bid_qty=1.0, ask_price=2.0, ask_qty=1.0)
 
 
 async def test_a_transaction_commits_at_the_end_of_the_block(committed_db: Database) -> None:
@@ -123,6 +136,32 @@ async def test_a_statement_that_runs_too_long_is_cancelled_by_the_server(committ
     async with Database(settings=settings) as db, db.begin() as store:
         with pytest.raises(QueryTimeoutError):
             await store.exchanges._execute(text("SELECT pg_sleep(5)"))
+        await store.session.rollback()
+
+
+async def test_a_transaction_whose_failure_was_swallowed_is_no_success(committed_db: Database) -> None:
+    async def swallow() -> None:
+        async with committed_db.begin() as store:
+            exchange = await store.exchanges.add("BINANCE_SPOT")
+            symbol = await store.symbols.add(exchange.id, listing("BTC"))
+            await store.book_tickers.insert([quote(symbol)])
+            with contextlib.suppress(UnknownSymbolError):
+                await store.book_tickers.insert([quote_of(999_999)])
+
+    with pytest.raises(QueryError, match="nothing of it can be committed"):
+        await swallow()
+    async with committed_db.begin() as store:
+        assert await store.exchanges.all() == ()
+
+
+async def test_a_failure_inside_a_savepoint_leaves_the_rest_of_the_transaction(committed_db: Database) -> None:
+    async with committed_db.begin() as store:
+        await store.exchanges.add("BINANCE_SPOT")
+        with contextlib.suppress(UnknownSymbolError):
+            async with store.session.begin_nested():
+                await store.book_tickers.insert([quote_of(999_999)])
+    async with committed_db.begin() as store:
+        assert len(await store.exchanges.all()) == 1
 
 
 async def test_the_server_sees_the_applications_name(committed_db: Database) -> None:

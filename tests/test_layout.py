@@ -15,7 +15,7 @@ LAYERS = [
     {"cli"},
     {"demo", "importers", "migrations", "testing"},
     {"database"},
-    {"embedded", "services"},
+    {"embedded", "engine", "services"},
     {"bulk", "cache"},
     {"models", "timescale", "records", "settings"},
     {"errors"},

@@ -22,6 +22,7 @@ from arbstore.settings import Settings
 
 T = TypeVar("T")
 
+_COMMITTING = "arbstore.committing"  # there too: its commit has begun
 _NOTHING: Any = object()
 _PENDING = "arbstore.pending"  # in Session.info: what this session changed and has not committed
 
@@ -150,12 +151,17 @@ class ReferenceCache:
     def _kinds(self) -> dict[str, Answers]:
         return {"exchanges": self.exchanges, "symbols": self.symbols}
 
+    def reads_past(self, session: AsyncSession) -> bool:
+        """Whether the session has written, so that what it reads is not for others."""
+        return _PENDING in session.sync_session.info
+
     def changed(self, session: AsyncSession, answers: Answers, keys: Iterable[Hashable]) -> None:
         """Note what the session changed: it reads past the cache now, and after its commit the keys are dropped."""
         sync = session.sync_session
         if _PENDING not in sync.info:
             sync.info[_PENDING] = []
             if not event.contains(sync, "after_commit", _drop_changed):
+                event.listen(sync, "before_commit", _note_commit)
                 event.listen(sync, "after_commit", _drop_changed)
                 event.listen(sync, "after_transaction_end", _forget_changed)
         sync.info[_PENDING].append((answers, frozenset(keys)))
@@ -169,6 +175,11 @@ async def _reads_the_latest(session: AsyncSession) -> bool:
     return level not in ("REPEATABLE READ", "SERIALIZABLE")
 
 
+def _note_commit(session: Session) -> None:
+    if not session.in_nested_transaction():
+        session.info[_COMMITTING] = True
+
+
 def _drop_changed(session: Session) -> None:
     if session.in_nested_transaction():
         return  # a savepoint: others see nothing of it yet
@@ -178,5 +189,8 @@ def _drop_changed(session: Session) -> None:
 
 
 def _forget_changed(session: Session, transaction: SessionTransaction) -> None:
-    if transaction.parent is None:
-        session.info.pop(_PENDING, None)
+    if transaction.parent is not None:
+        return
+    if session.info.pop(_COMMITTING, False):
+        _drop_changed(session)  # a commit that was cut short may have reached the server
+    session.info.pop(_PENDING, None)

@@ -6,16 +6,15 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import cached_property
-from typing import Any, Self
-from uuid import uuid4
+from typing import Self
 
-import stamina
 from pydantic import SecretStr
-from sqlalchemy import URL, make_url, text
+from sqlalchemy import URL, make_url
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, create_async_engine
 
 from arbstore import embedded
 from arbstore.cache import ReferenceCache
+from arbstore.engine import engine_options, reach, refuse_failed_commits
 from arbstore.errors import ConfigurationError, DatabaseConnectionError, translated
 from arbstore.services.balances import Balances
 from arbstore.services.book_tickers import BookTickers
@@ -168,9 +167,10 @@ class Database:
 
     async def _open(self, *, warm: bool) -> None:
         engine = create_async_engine(await self._locate(), **engine_options(self.settings))
+        refuse_failed_commits(engine)
         try:
             try:
-                await _reach(engine, self.settings.connect_timeout)
+                await reach(engine, self.settings.connect_timeout)
             except DatabaseConnectionError as error:
                 error.args = (f"{engine.url}: {error}",)  # what failed, without its password
                 raise
@@ -210,7 +210,13 @@ class Database:
         if self._url.drivername != EMBEDDED:
             return self._url
         # Starting a server blocks for seconds.
-        self._server = await asyncio.to_thread(embedded.acquire, self._url.database)
+        starting = asyncio.ensure_future(asyncio.to_thread(embedded.acquire, self._url.database))
+        try:
+            self._server = await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            # The thread goes on: what it brings is given back.
+            starting.add_done_callback(lambda done: None if done.exception() else done.result().release())
+            raise
         return make_url(self._server.url).set(drivername="postgresql+asyncpg")
 
     async def _release(self) -> None:
@@ -224,41 +230,3 @@ class Database:
                 await store.exchanges.get(exchange.id)
                 await store.exchanges.by_enum(exchange.enum_value)
                 await store.symbols.warm(exchange.id)
-
-
-def engine_options(settings: Settings) -> dict[str, Any]:
-    """Return the arguments that the settings stand for, for `create_async_engine`."""
-    server = {"application_name": settings.application_name}
-    connect: dict[str, Any] = {"server_settings": server, "timeout": settings.connect_timeout}
-    if settings.ssl_mode is not None:
-        connect["ssl"] = settings.ssl_mode
-    if settings.prepared_statements:
-        # Over hundreds of chunks the planner expects costs that never come, and compiles for longer than it runs.
-        server["jit"] = "off"
-        server["statement_timeout"] = f"{settings.statement_timeout * 1000:.0f}"
-    else:
-        # PgBouncer hands each transaction another server: no statement outlives one, and none meets another's name.
-        # It refuses parameters it does not know: these have to be the role's.
-        connect |= {"statement_cache_size": 0, "prepared_statement_cache_size": 0}
-        connect["prepared_statement_name_func"] = lambda: f"__arbstore_{uuid4()}__"
-    return {
-        "connect_args": connect,
-        "pool_size": settings.pool_size,
-        "max_overflow": settings.max_overflow,
-        "pool_timeout": settings.pool_timeout,
-        "pool_pre_ping": True,
-        "hide_parameters": True,  # an error would print them: all rows of the batch
-    }
-
-
-async def _reach(engine: AsyncEngine, patience: float) -> None:
-    async for attempt in stamina.retry_context(on=_is_passing, attempts=None, timeout=patience, wait_max=1.0):
-        with attempt, translated():
-            async with engine.connect() as connection:
-                await connection.execute(text("SELECT 1"))
-
-
-def _is_passing(error: Exception) -> bool:
-    """Whether the server may answer the next time; a wrong password or database stays wrong."""
-    refused = ("28", "3D")
-    return isinstance(error, DatabaseConnectionError) and not (error.sqlstate or "").startswith(refused)

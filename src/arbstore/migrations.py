@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import logging
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,6 +27,8 @@ from arbstore.timescale.catalog import Edition
 # Two deploys at once: the second waits here, then finds nothing to do. (crc32 of b"arbstore.migrations")
 _LOCK = 0x9E5A06A0
 _RUNNING = threading.Lock()
+
+log = logging.getLogger(__name__)
 
 
 def script_location() -> Path:
@@ -136,21 +139,18 @@ def _run_offline() -> None:
 
 
 def _run_online(connection: Connection) -> None:
-    # Another deploy, or a table of years, may take longer than any statement of an application should.
-    connection.execute(text("SET statement_timeout = 0"))
-    connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _LOCK})
     connection.commit()  # Alembic leaves the commit to whoever began a transaction before it
-    try:
-        edition = _wanted_edition() or catalog.enable(connection)
-        context.configure(
-            connection=connection,
-            target_metadata=Base.metadata,
-            process_revision_directives=autogenerate.add_hypertables,
-            timescale_edition=edition,
-        )
-        with context.begin_transaction():
-            context.run_migrations()
-    finally:
-        connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": _LOCK})
-        connection.execute(text("RESET statement_timeout"))
-        connection.commit()
+    context.configure(
+        connection=connection,
+        target_metadata=Base.metadata,
+        process_revision_directives=autogenerate.add_hypertables,
+    )
+    with context.begin_transaction():
+        # All of the transaction: through PgBouncer a session's lock or setting would stay on another's connection.
+        # Another deploy, or a table of years, may take longer than any statement of an application should.
+        connection.execute(text("SET LOCAL statement_timeout = 0"))
+        if not connection.scalar(text("SELECT pg_try_advisory_xact_lock(:key)"), {"key": _LOCK}):
+            log.info("another deploy is under way: waiting for its end")
+            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
+        context.get_context().opts["timescale_edition"] = _wanted_edition() or catalog.enable(connection)
+        context.run_migrations()

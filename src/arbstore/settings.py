@@ -160,5 +160,5 @@ def _with_known_parameters(url: URL) -> URL:
     if mode is None:
         return url
     if not re.fullmatch(_SSL_MODES, str(mode)):
-        raise ConfigurationError(f"{_URL} has sslmode {mode!r}: it is one of {_SSL_MODES.strip('^()$')}")
+        raise ConfigurationError(f"{_URL} has an sslmode that is none: it is one of {_SSL_MODES.strip('^()$')}")
     return url.difference_update_query(["sslmode"]).update_query_dict({"ssl": mode})

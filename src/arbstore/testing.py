@@ -30,7 +30,8 @@ from sqlalchemy import URL, NullPool, make_url, text
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
 from arbstore import embedded, migrations
-from arbstore.database import Database, Store, engine_options
+from arbstore.database import Database, Store
+from arbstore.engine import engine_options
 from arbstore.settings import EMBEDDED, Settings
 from arbstore.timescale import catalog
 

@@ -5,15 +5,15 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import func, select, text
 
-from arbstore.database import Store
+from arbstore.database import Database, Store
 from arbstore.errors import ValidationError
 from arbstore.models import Base
 from arbstore.records import Candle, Tick
 from arbstore.timescale import catalog, declared, hypertables
 from tests.records.samples import TABLES
-from tests.services.cases import CASES, Case, Market, every_series
+from tests.services.cases import CASES, Case, Market, every_series, open_market
 
 HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)
@@ -187,3 +187,16 @@ async def test_no_other_table_loses_a_row(store: Store, market: Market) -> None:
     assert [len(await times(store, case)) for case in CASES] == [0 if case.kind is Tick else 2 for case in CASES]
     symbols = Base.metadata.tables["symbols"]
     assert await store.session.scalar(select(func.count()).select_from(symbols)) == 3
+
+
+async def test_cleanup_spares_young_rows_where_another_schema_comes_first(committed_db: Database) -> None:
+    case = Case(Tick)
+    async with committed_db.begin() as store:
+        market = await open_market(store)
+        await store.session.execute(text("CREATE SCHEMA first"))
+        young = [datetime.now(UTC) - timedelta(minutes=minute) for minute in range(5)]
+        await fill(store, market, case, [moment - 30 * DAY for moment in young] + young)
+        await store.session.execute(text("SET LOCAL search_path = first, public"))
+        (done,) = [cleaned for cleaned in await store.maintenance.cleanup() if cleaned.table == "ticks"]
+        assert done.rows + done.chunks > 0
+        assert set(young) <= set(await times(store, case))

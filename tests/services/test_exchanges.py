@@ -155,3 +155,13 @@ async def test_two_syncs_at_once_do_not_collide(committed_db: Database) -> None:
     await asyncio.gather(*(sync(*wanted[::step]) for step in (1, -1, 1, -1)))
     async with committed_db.begin() as store:
         assert await enums(store, active_only=True) == sorted(wanted)
+
+
+async def test_syncs_at_once_leave_what_the_last_of_them_wanted(committed_db: Database) -> None:
+    async def sync(name: str) -> None:
+        async with committed_db.begin() as store:
+            await store.exchanges.sync([name])
+
+    await asyncio.gather(*(sync(f"NUMBER{number}_SPOT") for number in range(6)))
+    async with committed_db.begin() as store:
+        assert len(await store.exchanges.all(active_only=True)) == 1

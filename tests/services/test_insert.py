@@ -200,3 +200,4 @@ async def test_what_is_missing_is_told_after_years_of_chunks_too(committed_db: D
         await store.session.execute(counters)
         with pytest.raises(UnknownSymbolError if field == "symbol_id" else UnknownExchangeError, match="32000"):
             await store.opportunities.insert([row])
+        await store.session.rollback()

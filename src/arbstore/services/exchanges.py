@@ -7,7 +7,7 @@ from collections.abc import Hashable, Iterable
 from enum import Enum
 from typing import NamedTuple
 
-from sqlalchemy import Select, select, update
+from sqlalchemy import Select, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from arbstore import models
@@ -18,6 +18,7 @@ from arbstore.services.service import Service
 _TABLE = models.Exchange.__table__
 _NAME = re.compile("[A-Z0-9]+(_[A-Z0-9]+)*")
 _LARGEST_ID = 2**15 - 1
+_SYNC_LOCK = 0x3A8A0F5D  # crc32 of b"arbstore.exchanges"
 
 
 class ExchangeSync(NamedTuple):
@@ -92,7 +93,9 @@ class Exchanges(Service):
             raise ValidationError("is empty: that would deactivate every exchange", field="exchanges")
         for value in wanted:
             _parts(value)
-        here = await self._records(Exchange, select(_TABLE).with_for_update(key_share=True))
+        # Not the rows' locks: those that another sync is about to add have none yet.
+        await self._execute(select(func.pg_advisory_xact_lock(_SYNC_LOCK)))
+        here = await self._records(Exchange, select(_TABLE))
         known = {exchange.enum_value for exchange in here}
         added = [await self._insert(value) for value in sorted(wanted - known)]
         back = [exchange.id for exchange in here if exchange.enum_value in wanted and not exchange.is_active]

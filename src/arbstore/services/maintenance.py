@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from sqlalchemy import (
@@ -23,7 +23,7 @@ from sqlalchemy import (
 
 from arbstore.errors import ValidationError
 from arbstore.models import Base
-from arbstore.services.service import Service
+from arbstore.services.service import Service, ago
 from arbstore.timescale import catalog, declared
 from arbstore.timescale.catalog import HypertableState, Size
 
@@ -100,7 +100,7 @@ class Maintenance(Service):
         return Cleanup(table_name, older_than, 0, dropped)
 
     async def _clean(self, table: Table, age: timedelta, batch_size: int) -> Cleanup:
-        older_than = datetime.now(UTC) - age
+        older_than = ago(age)
         rows = chunks = 0
         while True:
             done = await self.expire(table.name, older_than, batch_size)
@@ -113,7 +113,9 @@ class Maintenance(Service):
         old = select(_CTID).select_from(table).where(is_of, table.c.timestamp < older_than)
         found = old.order_by(table.c.timestamp).limit(limit).lateral("old")
         chosen = select(found.c.ctid).select_from(series.join(found, true())).limit(limit)
-        result = await self._execute(delete(table).where(any_(func.array(chosen.scalar_subquery())) == _CTID))
+        # The time again: a ctid is one of a partition, and where there are several it can be that of a young row too.
+        is_old = table.c.timestamp < older_than
+        result = await self._execute(delete(table).where(any_(func.array(chosen.scalar_subquery())) == _CTID, is_old))
         return int(result.rowcount)  # type: ignore[attr-defined] # a delete's result has one
 
     async def _hypertables(self) -> dict[str, HypertableState]:

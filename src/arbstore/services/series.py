@@ -14,7 +14,7 @@ from arbstore.bulk import InsertResult
 from arbstore.errors import ValidationError
 from arbstore.records import Snapshot, columns
 from arbstore.services.exchanges import Exchanges, enum_value
-from arbstore.services.service import Service, as_records
+from arbstore.services.service import Service, ago, as_records
 from arbstore.services.symbols import Symbols
 
 In = TypeVar("In", bound=Snapshot)
@@ -52,7 +52,7 @@ class Series(Service, Generic[In, Out]):
         if self.part is not None:
             newest = newest.where(self.table.c[self.part] == (series.c[1] if part is None else part))
         if max_age is not None:
-            newest = newest.where(self.table.c.timestamp >= datetime.now(UTC) - _positive(max_age, "max_age"))
+            newest = newest.where(self.table.c.timestamp >= ago(_positive(max_age, "max_age")))
         row = lateral(newest.order_by(self.table.c.timestamp.desc()).limit(1), name="newest")
         names = [column for column in owned.c if column.name not in row.c and column is not owned.c[0]]
         source = series if series is owned else series.join(owned, owned.c[0] == series.c[0])
@@ -229,7 +229,10 @@ def _instant(moment: datetime | None, name: str) -> datetime | None:
         return None
     if moment.utcoffset() is None:
         raise ValidationError(f"must be aware, {moment} has no time zone: give it tzinfo=UTC", field=name)
-    return moment.astimezone(UTC)  # wall clocks repeat an hour; those of one zone are compared without their offsets
+    try:
+        return moment.astimezone(UTC)  # wall clocks repeat an hour, and are compared without their offsets
+    except OverflowError:  # a zone's first or last hours of all time
+        return moment.replace(tzinfo=UTC)
 
 
 def _positive(age: timedelta, name: str) -> timedelta:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 import msgspec
@@ -41,6 +42,14 @@ class Service:
     async def _record(self, kind: type[R], statement: Executable) -> R | None:
         found = await self._records(kind, statement)
         return found[0] if found else None
+
+
+def ago(age: timedelta) -> datetime:
+    """Return the moment so long ago; the earliest there is, if it was before that."""
+    try:
+        return datetime.now(UTC) - age
+    except OverflowError:
+        return datetime.min.replace(tzinfo=UTC)
 
 
 def as_records(kind: type[R], result: Result[Any], **constants: Any) -> list[R]:

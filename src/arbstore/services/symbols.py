@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from sqlalchemy import Integer, Select, any_, func, literal, select, update
@@ -69,6 +69,8 @@ class Symbols(Service):
         base, quote = base.strip().upper(), quote.strip().upper()
         if expiry is not None and expiry.utcoffset() is None:
             raise ValidationError(f"must be aware, {expiry} has no time zone: give it tzinfo=UTC", field="expiry")
+        expiry = None if expiry is None else expiry.astimezone(UTC)
+        symbol_type = None if symbol_type is None else SymbolType(symbol_type.upper())
         statement = _of_exchange(exchange_id).where(
             _TABLE.c.is_active,
             _TABLE.c.symbol_base == base,
@@ -95,9 +97,14 @@ class Symbols(Service):
     async def warm(self, exchange_id: int) -> None:
         """Put the active symbols of an exchange into the cache, by id and by pair, with one query."""
         generation = self._cache.symbols.generation
-        for symbol in await self.by_exchange(exchange_id):
+        answers: dict[Hashable, Symbol] = {}
+        # In the order in which `by_pair` prefers them.
+        for symbol in sorted(await self.by_exchange(exchange_id), key=_preference):
             for key in _keys(symbol):
-                self._cache.symbols.put(key, symbol, generation)
+                answers.setdefault(key, symbol)
+        if not self._cache.reads_past(self._session):
+            for key, answer in answers.items():
+                self._cache.symbols.put(key, answer, generation)
 
     async def add(self, exchange_id: int, listing: Listing | Mapping[str, Any]) -> Symbol:
         """Register a symbol; raise DuplicateError if its name or its pair is active already."""
@@ -137,7 +144,7 @@ class Symbols(Service):
         rows = [row for row in _rows(listings) if row["is_active"]]
         if not rows:
             raise ValidationError("is empty: that would deactivate every symbol", field="listings")
-        await self._lock(exchange_id)
+        await self.lock(exchange_id)
         here = await self._records(Symbol, _of_exchange(exchange_id).order_by(_TABLE.c.id))
         plan = _Plan(rows, here)
         # In this order: what goes makes room for what comes.
@@ -146,7 +153,7 @@ class Symbols(Service):
         added = await self.add_many(exchange_id, plan.new)
         return SymbolSync(added, tuple(updated), deactivated, plan.unchanged)
 
-    async def _lock(self, exchange_id: int) -> None:
+    async def lock(self, exchange_id: int) -> None:
         """Let one sync of an exchange run at a time; writers of market data are held up by new chunks at most.
 
         A new chunk's foreign key waits for whoever has written symbols: a sync's transaction should be a short one.
@@ -262,6 +269,10 @@ def _possible(exchange_id: int) -> int:
 
 def _of_exchange(exchange_id: int) -> Select[Any]:
     return select(_TABLE).where(_TABLE.c.exchange_id == _possible(exchange_id))
+
+
+def _preference(symbol: Symbol) -> tuple[bool, str]:
+    return (symbol.symbol_type is not SymbolType.PERPETUAL, symbol.symbol_type)
 
 
 def _keys(symbol: Symbol) -> list[Hashable]:

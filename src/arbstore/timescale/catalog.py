@@ -76,7 +76,7 @@ def version(connection: Connection) -> str | None:
 
 
 def enable(connection: Connection) -> Edition:
-    """Create the extension where the server has it loaded, commit, and return the edition; log both."""
+    """Create the extension where the server has it loaded, and return the edition; log both."""
     loaded = connection.scalar(
         text(
             "SELECT count(*) FROM pg_available_extensions WHERE name = 'timescaledb' AND installed_version IS NULL"
@@ -87,13 +87,12 @@ def enable(connection: Connection) -> Edition:
         log.info("creating extension timescaledb")
         connection.execute(text("CREATE EXTENSION IF NOT EXISTS timescaledb"))
     found = edition(connection)
-    connection.commit()
     log.info("the server is %s", found if found is Edition.PLAIN else f"TimescaleDB, {found} edition")
     return found
 
 
-def hypertables(connection: Connection, schema: str | None = None) -> dict[str, HypertableState]:
-    """Return the hypertables of a schema (None: the current one) by name; empty on plain PostgreSQL."""
+def hypertables(connection: Connection) -> dict[str, HypertableState]:
+    """Return the hypertables that are meant by their mere name, by name; empty on plain PostgreSQL."""
     if edition(connection) is Edition.PLAIN:
         return {}
     rows = connection.execute(
@@ -104,10 +103,11 @@ def hypertables(connection: Connection, schema: str | None = None) -> dict[str, 
             "  AND j.hypertable_name = h.hypertable_name)"
             " FROM timescaledb_information.hypertables h"
             " JOIN timescaledb_information.dimensions d USING (hypertable_schema, hypertable_name)"
-            " WHERE d.dimension_number = 1 AND h.hypertable_schema = coalesce(:schema, current_schema())"
+            # As queries find them, along the whole search path: one that is missed here would pass for ordinary.
+            " WHERE d.dimension_number = 1 AND to_regclass(quote_ident(h.hypertable_name))"
+            "  = to_regclass(format('%I.%I', h.hypertable_schema, h.hypertable_name))"
             " ORDER BY h.hypertable_name"
-        ),
-        {"schema": schema},
+        )
     )
     return {row[1]: HypertableState(*row) for row in rows}
 
