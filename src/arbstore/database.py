@@ -215,7 +215,7 @@ class Database:
             self._server = await asyncio.shield(starting)
         except asyncio.CancelledError:
             # The thread goes on: what it brings is given back.
-            starting.add_done_callback(lambda done: None if done.exception() else done.result().release())
+            starting.add_done_callback(_give_back)
             raise
         return make_url(self._server.url).set(drivername="postgresql+asyncpg")
 
@@ -230,3 +230,8 @@ class Database:
                 await store.exchanges.get(exchange.id)
                 await store.exchanges.by_enum(exchange.enum_value)
                 await store.symbols.warm(exchange.id)
+
+
+def _give_back(starting: asyncio.Future[embedded.EmbeddedServer]) -> None:
+    if not starting.cancelled() and starting.exception() is None:
+        starting.result().release()

@@ -78,12 +78,16 @@ def test_a_damaged_zip_is_a_malformed_line(tmp_path: Path) -> None:
 
 
 def test_a_row_of_another_length_is_refused_and_the_next_read(tmp_path: Path) -> None:
-    with closing(Lines(write(tmp_path / "a.csv", "a,b", "1", "1,2,3", "", '"x\ny",2'))) as lines:
+    with closing(Lines(write(tmp_path / "a.csv", "a,b", "1", "1,2,3", "", '"x\ny",2', "5,6"))) as lines:
         rows = CsvRows(lines)
         for count in (1, 3):
             with pytest.raises(ValueError, match=f"has {count} cells where the header has 2"):
                 next(rows)
-        assert [(row, rows.number) for row in rows] == [({}, 4), ({"a": "x\ny", "b": "2"}, 6)]
+        assert (next(rows), rows.number) == ({}, 4)
+        # No cell has two lines: a stray quote would look like the beginning of one.
+        with pytest.raises(ValueError, match="unexpected end of data"):
+            next(rows)
+        assert [(row, rows.number) for row in rows] == [({"a": 'y"', "b": "2"}, 6), ({"a": "5", "b": "6"}, 7)]
 
 
 def test_a_row_that_is_no_text_is_refused_and_the_next_read(tmp_path: Path) -> None:
@@ -127,7 +131,7 @@ def test_parquet_data_that_are_damaged_are_refused(tmp_path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[20:200] = bytes(180)
     path.write_bytes(content)
-    with closing(ParquetRows(path)) as rows, pytest.raises(ValueError, match="cannot be read"):
+    with closing(ParquetRows(path)) as rows, pytest.raises(MalformedLineError, match="cannot be read"):
         list(rows)
 
 

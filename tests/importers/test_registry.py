@@ -111,10 +111,11 @@ async def test_of_two_delisted_symbols_it_is_the_one_of_that_time(store: Store, 
     assert await _id(store, _NAME, at=_NOW - timedelta(29)) == late.id
 
 
-async def test_an_active_symbol_goes_before_a_delisted_one(store: Store, futures: Exchange) -> None:
-    await _delisted(store, futures, "LUNAUSDT")
+async def test_what_is_of_before_a_delisting_is_not_the_successors(store: Store, futures: Exchange) -> None:
+    delisted = await _delisted(store, futures, "LUNAUSDT")
     active = await store.symbols.add(futures.id, _listing("LUNAUSDT"))
-    assert await _id(store, _NAME, at=_NOW - timedelta(1)) == active.id
+    assert await _id(store, _NAME, at=_NOW - timedelta(1)) == delisted.id
+    assert await _id(store, _NAME, at=_NOW) == active.id
 
 
 async def _delisted(store: Store, exchange: Exchange, spelling: str, at: datetime = _NOW) -> Symbol:

@@ -112,6 +112,8 @@ class BinanceParser:
         return Row("trades", self._owner(event.symbol), values)
 
     def _owner(self, symbol: str) -> tuple[tuple[str, Owner], ...]:
+        if not symbol:
+            raise ValueError("names no symbol")
         if symbol not in self._owners:
             self._owners[symbol] = (("symbol_id", SymbolName(self._exchange, symbol)),)
         return self._owners[symbol]

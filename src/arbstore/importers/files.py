@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import lzma
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -59,11 +60,11 @@ class Lines:
 
     def __next__(self) -> bytes:
         """Return the next line; raise ValueError where the compressed data break off, which is the end."""
-        if self._ended:
+        if self._ended or self._stream.closed:
             raise StopIteration
         try:
             line = self._stream.readline()
-        except (OSError, EOFError, zlib.error, zipfile.BadZipFile) as error:
+        except (OSError, EOFError, lzma.LZMAError, zlib.error, zipfile.BadZipFile) as error:
             self._ended = True
             self.number += 1
             raise ValueError(f"the compressed data break off: {error}") from error
@@ -97,21 +98,13 @@ def _decompressed(path: Path, file: BinaryIO) -> tuple[str | None, BinaryIO]:
         if len(names) != 1:
             raise UnknownFormatError(f"{path} holds {len(names)} files: a zip of market data holds one")
         return names[0], cast(BinaryIO, archive.open(names[0]))
-    except (zipfile.BadZipFile, RuntimeError) as error:  # RuntimeError: it is encrypted, or its method unknown
+    except (zipfile.BadZipFile, OSError, RuntimeError) as error:  # RuntimeError: it is encrypted, or its method unknown
         raise MalformedLineError(path, None, f"is no zip that can be read: {error}") from error
 
 
-class _Texts:
-    """Lines as text; a line that is no UTF-8 raises ValueError, and the next may follow."""
-
-    def __init__(self, lines: Lines) -> None:
-        self._lines = lines
-
-    def __iter__(self) -> Iterator[str]:
-        return self
-
-    def __next__(self) -> str:
-        return next(self._lines).decode() + "\n"
+def _cells(line: bytes) -> list[str]:
+    """Return the cells of one line: a quote that does not end in it is a fault of this line, not of all that follow."""
+    return next(csv.reader([line.decode()], strict=True), [])
 
 
 class CsvRows:
@@ -120,9 +113,8 @@ class CsvRows:
     def __init__(self, lines: Lines) -> None:
         """Read the header; raise UnknownFormatError without one, MalformedLineError if it cannot be read."""
         self._lines = lines
-        self._rows = csv.reader(_Texts(lines))
         try:
-            self.header = [name.strip() for name in next(self._rows, [])]
+            self.header = [name.strip() for name in _cells(next(lines, b""))]
         except (ValueError, csv.Error) as error:
             raise MalformedLineError(lines.path, 1, str(error)) from error
         if not any(self.header):
@@ -137,7 +129,7 @@ class CsvRows:
     def __next__(self) -> dict[str, str]:
         """Return the next row, empty for a blank line."""
         try:
-            cells = next(self._rows)
+            cells = _cells(next(self._lines))
         except csv.Error as error:
             raise ValueError(str(error)) from error
         if cells and len(cells) != len(self.header):
@@ -170,6 +162,7 @@ class ParquetRows:
         except ImportError as error:
             raise ConfigurationError("Parquet files need the extra frames: pip install 'arbstore[frames]'") from error
         self._arrow: Any = pyarrow
+        self._path = path
         self.number = 0
         try:
             self._size = path.stat().st_size
@@ -183,15 +176,16 @@ class ParquetRows:
         try:
             for batch in self._file.iter_batches(batch_size=_ROWS_A_BATCH):
                 yield from _in_microseconds(self._arrow, batch).to_pylist()
-        except (self._arrow.ArrowException, OSError) as error:
-            raise ValueError(f"the data cannot be read: {error}") from error
+        except (self._arrow.ArrowException, ArithmeticError, OSError, ValueError) as error:
+            # No line of it: after this none can be read.
+            raise MalformedLineError(self._path, self.number + 1, f"the data cannot be read: {error}") from error
 
     def __iter__(self) -> ParquetRows:
         """Return itself."""
         return self
 
     def __next__(self) -> dict[str, Any]:
-        """Return the next row; raise ValueError where the data cannot be read, which is the end."""
+        """Return the next row; raise MalformedLineError where the data cannot be read, which is the end."""
         row = next(self._rows)
         self.number += 1
         return row

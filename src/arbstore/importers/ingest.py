@@ -81,11 +81,22 @@ class _Import:
                 if self.options.exchange is not None:
                     await writer.registry.exchange(self.options.exchange)
                 # Reading blocks: to unpack and decode 50,000 lines takes a tenth of a second and more.
-                while batch := await asyncio.to_thread(reader.batch):
+                while batch := await _uninterrupted(reader):
                     await writer.write(batch)
                     self.progress(path, file.items.position, size)
         self.progress(path, size, size)
         return report
+
+
+async def _uninterrupted(reader: _Reader) -> list[tuple[int, Row]]:
+    """Return the next batch, read in a thread; if this is cancelled, the thread ends before the file is closed."""
+    reading = asyncio.ensure_future(asyncio.to_thread(reader.batch))
+    try:
+        return await asyncio.shield(reading)
+    except asyncio.CancelledError:
+        reader.stopped = True
+        await asyncio.wait([reading])
+        raise
 
 
 class _Reader:
@@ -93,6 +104,7 @@ class _Reader:
 
     def __init__(self, file: OpenFile, report: FileReport, *, skip_bad: bool) -> None:
         self.report = report
+        self.stopped = False
         self._file = file
         self._skip_bad = skip_bad
         self._rows = self._read()
@@ -110,12 +122,12 @@ class _Reader:
 
     def _read(self) -> Iterator[tuple[int, Row]]:
         items, parse = self._file.items, self._file.parse
-        while True:
+        while not self.stopped:
             try:
                 found = parse(next(items))
             except StopIteration:
                 return
-            except ValueError as error:
+            except (ValueError, ArithmeticError, RecursionError) as error:
                 self.report.lines += 1
                 self.refuse(items.number, error)
                 continue

@@ -23,6 +23,7 @@ class Registry:
         self._counts = counts
         self._exchanges: dict[str, Exchange] = {}
         self._symbols: dict[int, list[Symbol]] = {}
+        self._registering = False
         self._ids: dict[Owner, int | ValidationError] = {}
 
     async def id_of(self, owner: Owner, at: object) -> int | ValidationError:
@@ -77,6 +78,10 @@ class Registry:
         return (derived, True) if found is None else (found, False)
 
     async def _register(self, exchange: Exchange, listing: Listing, *, derived: bool) -> Symbol:
+        if not self._registering:
+            # Imports that register the same symbols in different orders would deadlock.
+            await self._store.symbols.lock(exchange.id)
+            self._registering = True
         try:
             symbol = await self._store.symbols.add(exchange.id, listing)
         except DuplicateError:  # another import registered it meanwhile
@@ -103,15 +108,18 @@ def _paired(here: list[Symbol], listing: Listing, at: datetime | None) -> Symbol
 
 
 def _of_time(symbols: list[Symbol], at: datetime | None) -> Symbol | None:
-    """Return the active one, else the one that was to be delisted next at that time."""
-
-    def order(symbol: Symbol) -> tuple[object, ...]:
-        return (not symbol.is_active, symbol.delisted_at is None, symbol.delisted_at, symbol.id)
-
-    for symbol in sorted(symbols, key=order):
-        if symbol.is_active or at is None or symbol.delisted_at is None or at < symbol.delisted_at:
+    """Return the one that was to be delisted next at that time, else the active one: it was listed after them."""
+    former = [
+        (symbol.delisted_at, symbol.id, symbol) for symbol in symbols if not symbol.is_active and symbol.delisted_at
+    ]
+    active = [symbol for symbol in symbols if symbol.is_active]
+    if at is None or any(symbol.listed_at is not None and symbol.listed_at <= at for symbol in active):
+        former = [] if active else former
+    for delisted_at, _, symbol in sorted(former):
+        if at is None or at < delisted_at:
             return symbol
-    return None
+    undated = [symbol for symbol in symbols if not symbol.is_active and symbol.delisted_at is None]
+    return next(iter([*active, *undated]), None)
 
 
 def _agrees(listing: Listing, owner: SymbolName) -> bool:

@@ -137,9 +137,9 @@ class TableParser:
             raise ValueError("names no symbol: base and quote, or exchange_symbol, must be there")
         return SymbolName(
             exchange,
-            spelling if spelling is None else str(spelling),
+            spelling if spelling is None else _text(spelling, "exchange_symbol"),
             **pair,
-            symbol_type=None if kind is None else SymbolType(str(kind).upper()),
+            symbol_type=None if kind is None else SymbolType(_text(kind, "symbol_type").upper()),
             expiry=None if expiry is None else aware(expiry, self._options.utc_offset),
         )
 
@@ -161,8 +161,14 @@ def _exchange(values: dict[str, Any], field: str, exchange: str) -> str:
 
 
 def _first(values: dict[str, Any], names: tuple[str, ...]) -> str | None:
-    found = [str(values.pop(name)).strip().upper() for name in names if name in values]
+    found = [_text(values.pop(name), name).strip().upper() for name in names if name in values]
     return found[0] if found else None
+
+
+def _text(value: Any, name: str) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"{name}: must be a text, is {value!r}")
+    return value
 
 
 def _moment(value: Any, name: str, utc_offset: timedelta | None) -> datetime:

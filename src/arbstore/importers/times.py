@@ -30,11 +30,16 @@ def aware(value: str | datetime, utc_offset: timedelta | None) -> datetime:
     Raises ValueError if it is no time, or has no zone and there is no offset: which it is cannot be guessed.
     """
     moment = datetime.fromisoformat(value.strip()) if isinstance(value, str) else value
+    if not isinstance(moment, datetime):
+        raise ValueError(f"{value!r} is no time such as 2024-08-08T12:00:00Z")
     if moment.utcoffset() is None:
         if utc_offset is None:
             raise ValueError(f"{value} has no time zone: say with --utc-offset how far its clock is ahead of UTC")
         moment = moment.replace(tzinfo=timezone(utc_offset))
-    return moment.astimezone(UTC)
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        raise ValueError(f"{value} is beyond the years 1 to 9999 in UTC") from None
 
 
 def of_day(day: date, milliseconds: str, utc_offset: timedelta | None) -> datetime:
