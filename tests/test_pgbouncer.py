@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import URL
+from sqlalchemy import URL, text
 
+from arbstore import migrations
 from arbstore.database import Database
 from arbstore.errors import ArbstoreError
 from arbstore.settings import Settings
@@ -89,6 +90,18 @@ async def test_it_works_without_prepared_statements(bouncer: URL) -> None:
         for number in range(3):
             written = await asyncio.gather(use(one, f"ONE{number}_SPOT"), use(other, f"OTHER{number}_SPOT"))
             assert list(written) == [1, 1]
+
+
+async def test_a_deploy_through_it_leaves_no_lock_behind(bouncer: URL, empty_db: Database) -> None:
+    url = bouncer.set(database=empty_db.engine.url.database).render_as_string(hide_password=False)
+    async with Database(settings=Settings.load(database_url=url, prepared_statements=False)) as db:
+        await migrations.deploy(db)
+        async with empty_db.engine.connect() as connection:
+            held = (
+                "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND database = (SELECT oid FROM pg_database"
+            )
+            assert await connection.scalar(text(f"{held} WHERE datname = current_database())")) == 0
+            assert await connection.run_sync(migrations.current) == migrations.head()
 
 
 async def test_with_them_it_is_an_error_and_not_a_wrong_answer(bouncer: URL) -> None:
