@@ -209,6 +209,20 @@ async def test_a_connection_that_is_lost_is_told_and_then_replaced(committed_db:
     await run(committed_db, CALLS["exchanges.all"])
 
 
+async def test_what_follows_a_lost_connection_in_its_transaction_is_told_to_begin_another(
+    committed_db: Database,
+) -> None:
+    async with committed_db.session() as session:
+        store = Store(session, committed_db.cache)
+        pid = await session.scalar(text("SELECT pg_backend_pid()"))
+        async with committed_db.begin() as other:
+            await other.session.execute(text("SELECT pg_terminate_backend(:pid, 5000)"), {"pid": pid})
+        with pytest.raises(DatabaseConnectionError):
+            await store.exchanges.all()
+        with pytest.raises(QueryError, match="begin another"):
+            await store.exchanges.all()
+
+
 async def test_a_connection_that_was_lost_while_nobody_used_it_is_replaced(committed_db: Database) -> None:
     url = committed_db.engine.url.render_as_string(hide_password=False)
     async with database(url, application_name="idle") as db:

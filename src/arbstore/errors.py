@@ -100,6 +100,8 @@ def translated() -> Iterator[None]:
         raise PoolExhaustedError(
             "no database connection became free in time: raise ARBSTORE_POOL_SIZE or hold sessions shorter"
         ) from error
+    except exc.PendingRollbackError as error:
+        raise QueryError("an earlier error has ended this transaction: roll it back, and begin another") from error
     except exc.DBAPIError as error:
         raise _from_driver(driver_error(error), lost=error.connection_invalidated) from error
     except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
