@@ -139,18 +139,28 @@ def _run_offline() -> None:
 
 
 def _run_online(connection: Connection) -> None:
+    edition = _wanted_edition()
     connection.commit()  # Alembic leaves the commit to whoever began a transaction before it
+    if edition is None:
+        # By itself: were it undone by a failure of the rest, this connection could not create it a second time.
+        _wait_for_turn(connection)
+        edition = catalog.enable(connection)
+        connection.commit()
     context.configure(
         connection=connection,
         target_metadata=Base.metadata,
         process_revision_directives=autogenerate.add_hypertables,
+        timescale_edition=edition,
     )
     with context.begin_transaction():
-        # All of the transaction: through PgBouncer a session's lock or setting would stay on another's connection.
-        # Another deploy, or a table of years, may take longer than any statement of an application should.
-        connection.execute(text("SET LOCAL statement_timeout = 0"))
-        if not connection.scalar(text("SELECT pg_try_advisory_xact_lock(:key)"), {"key": _LOCK}):
-            log.info("another deploy is under way: waiting for its end")
-            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
-        context.get_context().opts["timescale_edition"] = _wanted_edition() or catalog.enable(connection)
+        _wait_for_turn(connection)
         context.run_migrations()
+
+
+def _wait_for_turn(connection: Connection) -> None:
+    """Keep other deploys out until the transaction ends, and let it take its time."""
+    # Of the transaction: through PgBouncer a session's lock or setting would stay on another's connection.
+    connection.execute(text("SET LOCAL statement_timeout = 0"))
+    if not connection.scalar(text("SELECT pg_try_advisory_xact_lock(:key)"), {"key": _LOCK}):
+        log.info("another deploy is under way: waiting for its end")
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
