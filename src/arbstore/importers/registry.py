@@ -109,17 +109,15 @@ def _paired(here: list[Symbol], listing: Listing, at: datetime | None) -> Symbol
 
 def _of_time(symbols: list[Symbol], at: datetime | None) -> Symbol | None:
     """Return the one that was to be delisted next at that time, else the active one: it was listed after them."""
-    former = [
-        (symbol.delisted_at, symbol.id, symbol) for symbol in symbols if not symbol.is_active and symbol.delisted_at
-    ]
     active = [symbol for symbol in symbols if symbol.is_active]
-    if at is None or any(symbol.listed_at is not None and symbol.listed_at <= at for symbol in active):
-        former = [] if active else former
-    for delisted_at, _, symbol in sorted(former):
-        if at is None or at < delisted_at:
-            return symbol
+    listed = [symbol for symbol in active if at is None or (symbol.listed_at is not None and symbol.listed_at <= at)]
+    delisted = [(symbol.delisted_at, symbol.id, symbol) for symbol in symbols if _was_listed(symbol, at)]
     undated = [symbol for symbol in symbols if not symbol.is_active and symbol.delisted_at is None]
-    return next(iter([*active, *undated]), None)
+    return next(iter([*listed, *(symbol for _, _, symbol in sorted(delisted)), *active, *undated]), None)
+
+
+def _was_listed(symbol: Symbol, at: datetime | None) -> bool:
+    return not symbol.is_active and symbol.delisted_at is not None and (at is None or at < symbol.delisted_at)
 
 
 def _agrees(listing: Listing, owner: SymbolName) -> bool:

@@ -18,7 +18,7 @@ from arbstore.services.service import Service
 _TABLE = models.Exchange.__table__
 _NAME = re.compile("[A-Z0-9]+(_[A-Z0-9]+)*")
 _LARGEST_ID = 2**15 - 1
-_SYNC_LOCK = 0x3A8A0F5D  # crc32 of b"arbstore.exchanges"
+_SYNC_LOCK = 0xC0E1FBB3  # crc32 of b"arbstore.exchanges"
 
 
 class ExchangeSync(NamedTuple):

@@ -23,7 +23,7 @@ from sqlalchemy import (
 
 from arbstore.errors import ValidationError
 from arbstore.models import Base
-from arbstore.services.service import Service, ago
+from arbstore.services.service import Service, ago, in_utc
 from arbstore.timescale import catalog, declared
 from arbstore.timescale.catalog import HypertableState, Size
 
@@ -85,10 +85,7 @@ class Maintenance(Service):
         """
         if limit < 1:
             raise ValidationError(f"must be 1 or more, is {limit}", field="limit")
-        if older_than.utcoffset() is None:
-            raise ValidationError(
-                f"must be aware, {older_than} has no time zone: give it tzinfo=UTC", field="older_than"
-            )
+        older_than = in_utc(older_than, "older_than")
         tables = {table.name: table for table, _ in retentions()}
         if table_name not in tables:
             raise _no_time_series(table_name)

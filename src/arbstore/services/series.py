@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from enum import Enum
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -14,7 +14,7 @@ from arbstore.bulk import InsertResult
 from arbstore.errors import ValidationError
 from arbstore.records import Snapshot, columns
 from arbstore.services.exchanges import Exchanges, enum_value
-from arbstore.services.service import Service, ago, as_records
+from arbstore.services.service import Service, ago, as_records, in_utc
 from arbstore.services.symbols import Symbols
 
 In = TypeVar("In", bound=Snapshot)
@@ -217,22 +217,12 @@ class ExchangeSeries(Series[In, Out]):
 
 
 def _within(time: ColumnElement[datetime], since: datetime | None, until: datetime | None) -> list[ColumnElement[bool]]:
-    since, until = _instant(since, "since"), _instant(until, "until")
+    since = None if since is None else in_utc(since, "since")
+    until = None if until is None else in_utc(until, "until")
     if since is not None and until is not None and since > until:
         raise ValidationError(f"{since} is after until {until}", field="since")
     bounds = [] if since is None else [time >= since]
     return bounds if until is None else [*bounds, time < until]
-
-
-def _instant(moment: datetime | None, name: str) -> datetime | None:
-    if moment is None:
-        return None
-    if moment.utcoffset() is None:
-        raise ValidationError(f"must be aware, {moment} has no time zone: give it tzinfo=UTC", field=name)
-    try:
-        return moment.astimezone(UTC)  # wall clocks repeat an hour, and are compared without their offsets
-    except OverflowError:  # a zone's first or last hours of all time
-        return moment.replace(tzinfo=UTC)
 
 
 def _positive(age: timedelta, name: str) -> timedelta:

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Executable, Result
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from arbstore.cache import ReferenceCache
-from arbstore.errors import translated
+from arbstore.errors import ValidationError, translated
 from arbstore.records import Record
 
 R = TypeVar("R", bound=Record)
@@ -42,6 +42,19 @@ class Service:
     async def _record(self, kind: type[R], statement: Executable) -> R | None:
         found = await self._records(kind, statement)
         return found[0] if found else None
+
+
+def in_utc(moment: datetime, field: str) -> datetime:
+    """Return the moment in UTC; raise ValidationError for a naive one.
+
+    Wall clocks repeat an hour, and two datetimes of one zone are compared without their offsets.
+    """
+    if moment.utcoffset() is None:
+        raise ValidationError(f"must be aware, {moment} has no time zone: give it tzinfo=UTC", field=field)
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:  # a zone's first or last hours of all time
+        return moment.replace(tzinfo=UTC)
 
 
 def ago(age: timedelta) -> datetime:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from sqlalchemy import Integer, Select, any_, func, literal, select, update
@@ -12,7 +12,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, insert
 from arbstore import models
 from arbstore.errors import DuplicateError, UnknownExchangeError, UnknownSymbolError, ValidationError
 from arbstore.records import Listing, Symbol, SymbolType, columns
-from arbstore.services.service import Service, as_records
+from arbstore.services.service import Service, as_records, in_utc
 
 _TABLE = models.Symbol.__table__
 _LARGEST_ID = 2**31 - 1
@@ -67,9 +67,7 @@ class Symbols(Service):
         exchange that is the perpetual.
         """
         base, quote = base.strip().upper(), quote.strip().upper()
-        if expiry is not None and expiry.utcoffset() is None:
-            raise ValidationError(f"must be aware, {expiry} has no time zone: give it tzinfo=UTC", field="expiry")
-        expiry = None if expiry is None else expiry.astimezone(UTC)
+        expiry = None if expiry is None else in_utc(expiry, "expiry")
         symbol_type = None if symbol_type is None else SymbolType(symbol_type.upper())
         statement = _of_exchange(exchange_id).where(
             _TABLE.c.is_active,
@@ -130,7 +128,7 @@ class Symbols(Service):
                 return added
             await savepoint.rollback()
         # Another process may have registered them, after this one had kept that there are none.
-        self._cache.symbols.invalidate()
+        self._cache.symbols.invalidate(key for row in rows for key in _keys_of_row(exchange_id, row))
         refused = {row["exchange_symbol"] for row in rows} - {symbol.exchange_symbol for symbol in added}
         raise DuplicateError(f"exchange {exchange_id} has these symbols, or their pairs, already: {sorted(refused)}")
 
@@ -187,7 +185,7 @@ class Symbols(Service):
     def _changed(self, symbols: Iterable[Symbol]) -> None:
         keys: set[Hashable] = set()
         for symbol in symbols:
-            keys |= {*_keys(symbol), *(("exchange", symbol.exchange_id, active) for active in (True, False))}
+            keys |= {*_keys(symbol), *_lists(symbol.exchange_id)}
         if keys:
             self._cache.changed(self._session, self._cache.symbols, keys)
 
@@ -277,8 +275,21 @@ def _preference(symbol: Symbol) -> tuple[bool, str]:
 
 def _keys(symbol: Symbol) -> list[Hashable]:
     """Return the keys whose answer this one symbol is, or was."""
-    pair = ("pair", symbol.exchange_id, symbol.symbol_base, symbol.symbol_quote)
-    return [("id", symbol.id), *((*pair, kind, symbol.expiry) for kind in (None, symbol.symbol_type))]
+    return [("id", symbol.id), *_pair_keys(symbol.exchange_id, _pair(symbol))]
+
+
+def _keys_of_row(exchange_id: int, row: dict[str, Any]) -> list[Hashable]:
+    """Return the keys whose answer a symbol that is not known by its id would be."""
+    return [*_pair_keys(exchange_id, _pair_of(row)), *_lists(exchange_id)]
+
+
+def _pair_keys(exchange_id: int, pair: tuple[Any, ...]) -> list[Hashable]:
+    base, quote, symbol_type, expiry = pair
+    return [("pair", exchange_id, base, quote, kind, expiry) for kind in (None, symbol_type)]
+
+
+def _lists(exchange_id: int) -> list[Hashable]:
+    return [("exchange", exchange_id, active) for active in (True, False)]
 
 
 def _known(symbol: Symbol | None, wanted: str | int) -> Symbol:
