@@ -30,15 +30,17 @@ def _upgraded(container: OpContainer, declarations: dict[str, Hypertable]) -> It
         yield op
         if isinstance(op, CreateTableOp) and (declared := op.info.pop(DECLARED, None)) is not None:
             declarations[op.table_name] = declared
-            yield CreateHypertableOp(op.table_name, declared.time_column, declared.chunk_interval, op.schema)
+            yield CreateHypertableOp(
+                op.table_name, declared.time_column, chunk_interval=declared.chunk_interval, schema=op.schema
+            )
             if declared.retention is not None:
-                yield AddRetentionPolicyOp(op.table_name, declared.retention, op.schema)
+                yield AddRetentionPolicyOp(op.table_name, drop_after=declared.retention, schema=op.schema)
 
 
 def _downgraded(container: OpContainer, declarations: dict[str, Hypertable]) -> Iterable[MigrateOperation]:
     for op in container.ops:
         if isinstance(op, DropTableOp) and (declared := declarations.get(op.table_name)) and declared.retention:
-            yield RemoveRetentionPolicyOp(op.table_name, op.schema)
+            yield RemoveRetentionPolicyOp(op.table_name, schema=op.schema)
         yield op
 
 
@@ -55,14 +57,14 @@ def _call(context: AutogenContext, name: str, *values: str, schema: str | None, 
 @renderers.dispatch_for(CreateHypertableOp)
 def _render_create(context: AutogenContext, op: Any) -> str:
     interval = op.chunk_interval
-    return _call(context, "create_hypertable", op.table, op.time_column, schema=op.schema, chunk_interval=interval)
+    return _call(context, "create_hypertable", op.relation, op.time_column, schema=op.schema, chunk_interval=interval)
 
 
 @renderers.dispatch_for(AddRetentionPolicyOp)
 def _render_add_retention(context: AutogenContext, op: Any) -> str:
-    return _call(context, "add_retention_policy", op.table, schema=op.schema, drop_after=op.drop_after)
+    return _call(context, "add_retention_policy", op.relation, schema=op.schema, drop_after=op.drop_after)
 
 
 @renderers.dispatch_for(RemoveRetentionPolicyOp)
 def _render_remove_retention(context: AutogenContext, op: Any) -> str:
-    return _call(context, "remove_retention_policy", op.table, schema=op.schema)
+    return _call(context, "remove_retention_policy", op.relation, schema=op.schema)

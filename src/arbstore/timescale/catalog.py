@@ -2,32 +2,46 @@
 
 from __future__ import annotations
 
-import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta
-from enum import StrEnum
 from typing import NamedTuple
 
 from sqlalchemy import Connection, text
+from sqlalchemy.exc import ProgrammingError
 
-log = logging.getLogger(__name__)
+from arbstore.timescale.edition import Edition, Feature, edition, enable, version
+
+__all__ = [
+    "Chunk",
+    "Edition",
+    "Feature",
+    "HypertableState",
+    "Size",
+    "canonical",
+    "chunks",
+    "drop_chunks",
+    "edition",
+    "enable",
+    "hypertable_size",
+    "hypertables",
+    "is_managed",
+    "pause_policies",
+    "reads_managed",
+    "refresh_call",
+    "table_size",
+    "version",
+]
 
 
-class Edition(StrEnum):
-    """What kind of server this is."""
-
-    PLAIN = "plain"
-    APACHE = "apache"
-    COMMUNITY = "community"
-
-    @property
-    def has_hypertables(self) -> bool:
-        """Whether tables can be split into chunks."""
-        return self is not Edition.PLAIN
-
-    @property
-    def has_policies(self) -> bool:
-        """Whether the server runs jobs of its own, such as retention."""
-        return self is Edition.COMMUNITY
+_PROBE = "timescale_probe"
+_NAMED = "concat_ws('.', quote_ident(CAST(:schema AS text)), quote_ident(CAST(:relation AS text)))"
+_MANAGED = (
+    "SELECT to_regclass(format('%I.%I', hypertable_schema, hypertable_name)) AS oid"
+    " FROM timescaledb_information.hypertables"
+    " UNION ALL SELECT to_regclass(format('%I.%I', view_schema, view_name))"
+    " FROM timescaledb_information.continuous_aggregates"
+)
 
 
 class HypertableState(NamedTuple):
@@ -54,41 +68,6 @@ class Chunk(NamedTuple):
     table: str
     start: datetime
     end: datetime
-
-
-def edition(connection: Connection) -> Edition:
-    """Return the edition of the server, as far as this database is concerned."""
-    row = connection.execute(
-        text(
-            "SELECT extversion, current_setting('timescaledb.license', true)"
-            " FROM pg_extension WHERE extname = 'timescaledb'"
-        )
-    ).one_or_none()
-    if row is None:
-        return Edition.PLAIN
-    return Edition.COMMUNITY if row[1] == "timescale" else Edition.APACHE
-
-
-def version(connection: Connection) -> str | None:
-    """Return the version of the TimescaleDB extension in this database, None where it has none."""
-    found: str | None = connection.scalar(text("SELECT extversion FROM pg_extension WHERE extname = 'timescaledb'"))
-    return found
-
-
-def enable(connection: Connection) -> Edition:
-    """Create the extension where the server has it loaded, and return the edition; log both."""
-    loaded = connection.scalar(
-        text(
-            "SELECT count(*) FROM pg_available_extensions WHERE name = 'timescaledb' AND installed_version IS NULL"
-            " AND current_setting('shared_preload_libraries') LIKE '%timescaledb%'"
-        )
-    )
-    if loaded:
-        log.info("creating extension timescaledb")
-        connection.execute(text("CREATE EXTENSION IF NOT EXISTS timescaledb"))
-    found = edition(connection)
-    log.info("the server is %s", found if found is Edition.PLAIN else f"TimescaleDB, {found} edition")
-    return found
 
 
 def hypertables(connection: Connection) -> dict[str, HypertableState]:
@@ -173,3 +152,60 @@ def pause_policies(connection: Connection) -> None:
                 " WHERE hypertable_name IS NOT NULL"
             )
         )
+
+
+def is_managed(connection: Connection, relation: str, schema: str | None = None) -> bool:
+    """Whether the name is that of a hypertable or of a continuous aggregate, and no ordinary table."""
+    return bool(
+        connection.scalar(
+            text(f"SELECT to_regclass({_NAMED}) IN ({_MANAGED})"),
+            {"schema": schema, "relation": relation},
+        )
+    )
+
+
+def reads_managed(connection: Connection, query: str) -> bool:
+    """Whether a query reads a hypertable or a continuous aggregate: without one it makes no aggregate."""
+    read = (
+        "SELECT d.refobjid FROM pg_depend d JOIN pg_rewrite r ON r.oid = d.objid"
+        " WHERE r.ev_class = CAST(:view AS regclass)"
+    )
+    with probed(connection, query) as view:
+        return view is not None and bool(
+            connection.scalar(text(f"SELECT EXISTS ({read} INTERSECT {_MANAGED})"), {"view": view})
+        )
+
+
+def canonical(connection: Connection, query: str) -> str | None:
+    """Return the query as PostgreSQL writes it, by which two that mean the same are equal; None if it is not valid."""
+    with probed(connection, query) as view:
+        if view is None:
+            return None
+        found: str | None = connection.scalar(text("SELECT pg_get_viewdef(CAST(:view AS regclass))"), {"view": view})
+        return found
+
+
+@contextmanager
+def probed(connection: Connection, query: str) -> Iterator[str | None]:
+    """Yield the name of a view of the query, which is gone afterwards; None where PostgreSQL refuses the query."""
+    savepoint = connection.begin_nested()
+    try:
+        try:
+            connection.execute(text(escaped(f"CREATE TEMPORARY VIEW {_PROBE} AS {query}")))
+        except ProgrammingError:  # a table or column that is yet to come
+            yield None
+        else:
+            yield f"pg_temp.{_PROBE}"
+    finally:
+        savepoint.rollback()
+
+
+def escaped(statement: str) -> str:
+    """Return the statement as `text()` takes it: no colon begins a parameter."""
+    return statement.replace(":", "\\:")
+
+
+def refresh_call(view: str, since: datetime | None = None, until: datetime | None = None) -> str:
+    """Return the call that computes an aggregate's buckets of [since, until); `view` is a literal of its name."""
+    bounds = ("NULL" if moment is None else f"TIMESTAMPTZ '{moment.isoformat()}'" for moment in (since, until))
+    return f"CALL refresh_continuous_aggregate({view}, {', '.join(bounds)})"
