@@ -13,7 +13,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "arbstore"
 # A module may import what stands in its own line or further down.
 LAYERS = [
     {"cli"},
-    {"demo", "importers", "migrations", "testing"},
+    {"cleanup", "demo", "importers", "migrations", "testing"},
     {"database"},
     {"embedded", "engine", "services"},
     {"bulk", "cache"},

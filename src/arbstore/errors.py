@@ -51,6 +51,14 @@ class SchemaOutOfDateError(DatabaseError):
     """A table or column is missing: the database is not at the revision that this version of arbstore needs."""
 
 
+class CleanupRunningError(ArbstoreError):
+    """Another cleanup of this database is under way; it removes what this one would."""
+
+    def __init__(self) -> None:
+        """Say so."""
+        super().__init__("another cleanup of this database is under way")
+
+
 class ValidationError(ArbstoreError, ValueError):
     """A value is not one that can be stored.
 

@@ -214,7 +214,7 @@ async def test_an_edition_can_be_forced(empty_db: Database) -> None:
 
 def test_every_time_series_declares_its_hypertable() -> None:
     ordinary = {table.name for table in Base.metadata.sorted_tables if declared(table) is None}
-    assert ordinary == {"exchanges", "symbols"}
+    assert ordinary == {"exchanges", "retention_overrides", "symbols"}
 
 
 async def test_autogenerate_writes_the_operations_that_a_new_table_declares(

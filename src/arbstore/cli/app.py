@@ -57,7 +57,7 @@ db = typer.Typer(
 
 _COMMANDS: dict[typer.Typer, tuple[Callable[..., None], ...]] = {
     app: (demo.demo, ingest.ingest, series.latest, series.history, symbols.symbols),
-    db: (schema.upgrade, schema.current, schema.status, upkeep.stats, upkeep.cleanup),
+    db: (schema.upgrade, schema.current, schema.status, upkeep.stats, upkeep.retention, upkeep.cleanup),
 }
 for group, functions in _COMMANDS.items():
     for function in functions:

@@ -5,6 +5,7 @@ from arbstore.models.analytics import ArbitrageOpportunity, CollectorStatus, Ord
 from arbstore.models.base import Base
 from arbstore.models.market import BookTickerSnapshot, Candle, FundingRateSnapshot, Tick, TradeSnapshot
 from arbstore.models.reference import Exchange, Symbol
+from arbstore.models.retention import RetentionOverride
 
 __all__ = [
     "ArbitrageOpportunity",
@@ -16,6 +17,7 @@ __all__ = [
     "Exchange",
     "FundingRateSnapshot",
     "OrderFlowMetrics",
+    "RetentionOverride",
     "Symbol",
     "Tick",
     "TradeSnapshot",

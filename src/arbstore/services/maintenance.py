@@ -21,14 +21,18 @@ from sqlalchemy import (
     tuple_,
 )
 
-from arbstore.errors import ValidationError
+from arbstore.errors import CleanupRunningError, ValidationError
 from arbstore.models import Base
-from arbstore.services.service import Service, ago, in_utc
+from arbstore.services.retention import Retentions, time_series_table
+from arbstore.services.service import ago, in_utc
 from arbstore.timescale import catalog, declared
 from arbstore.timescale.catalog import HypertableState, Size
 
 # A table up to this size is counted, row by row; beyond it the server's estimate is taken.
 _COUNTED_BYTES = 64 * 2**20
+
+# Held by the cleanup that is under way. (crc32 of b"arbstore.cleanup")
+_TURN = 0x0435B548
 
 _CTID: ColumnElement[Any] = literal_column("ctid")
 
@@ -54,8 +58,8 @@ class Cleanup(NamedTuple):
     chunks: int
 
 
-class Maintenance(Service):
-    """Sizes and cleanup of all tables."""
+class Maintenance(Retentions):
+    """Sizes, retention and cleanup of all tables."""
 
     async def stats(self) -> list[TableStats]:
         """Return the size and the range of time of each table, by name. Reads indexes, never a whole large table."""
@@ -70,13 +74,26 @@ class Maintenance(Service):
     ) -> list[Cleanup]:
         """Remove the rows older than their table's retention, in the session's transaction; return the counts.
 
-        `retention` is by table name, and wins over what the models declare; None keeps a table whole. Ordinary
-        tables lose rows, series by series, in statements of `batch_size`; hypertables lose the chunks that are
-        wholly older. Raises ValidationError for a table that has none.
+        `retention` is by table name, and wins over what is in force (see `retention()`); None keeps a table whole.
+        Ordinary tables lose rows, series by series, in statements of `batch_size`; hypertables lose the chunks that
+        are wholly older. Raises ValidationError for a table that has none, CleanupRunningError while another cleanup
+        is under way.
         """
         if batch_size < 1:
             raise ValidationError(f"must be 1 or more, is {batch_size}", field="batch_size")
-        return [await self._clean(table, age, batch_size) for table, age in retentions(retention) if age is not None]
+        ages = await self.hold_retention(retention)
+        await self.take_turn()
+        return [await self._clean(table, age, batch_size) for table, age in ages.items() if age is not None]
+
+    async def take_turn(self) -> None:
+        """Keep every other cleanup of this database out until the transaction ends.
+
+        Raises CleanupRunningError while another has the turn.
+        """
+        # Its owner may sit idle in this transaction while others do the work.
+        await self._execute(select(func.set_config("idle_in_transaction_session_timeout", "0", True)))
+        if not (await self._execute(select(func.pg_try_advisory_xact_lock(_TURN)))).scalar_one():
+            raise CleanupRunningError
 
     async def expire(self, table_name: str, older_than: datetime, limit: int) -> Cleanup:
         """Remove at most `limit` rows (of a hypertable: all chunks) older than the moment.
@@ -86,24 +103,21 @@ class Maintenance(Service):
         if limit < 1:
             raise ValidationError(f"must be 1 or more, is {limit}", field="limit")
         older_than = in_utc(older_than, "older_than")
-        tables = {table.name: table for table, _ in retentions()}
-        if table_name not in tables:
-            raise _no_time_series(table_name)
-        table = tables[table_name]
+        table = time_series_table(table_name)
         hypertable = (await self._hypertables()).get(table_name)
         if hypertable is None:
             return Cleanup(table_name, older_than, await self._delete(table, older_than, limit), 0)
         dropped = await self._on_connection(lambda connection: catalog.drop_chunks(connection, hypertable, older_than))
         return Cleanup(table_name, older_than, 0, dropped)
 
-    async def _clean(self, table: Table, age: timedelta, batch_size: int) -> Cleanup:
+    async def _clean(self, table: str, age: timedelta, batch_size: int) -> Cleanup:
         older_than = ago(age)
         rows = chunks = 0
         while True:
-            done = await self.expire(table.name, older_than, batch_size)
+            done = await self.expire(table, older_than, batch_size)
             rows, chunks = rows + done.rows, chunks + done.chunks
             if done.rows < batch_size:
-                return Cleanup(table.name, older_than, rows, chunks)
+                return Cleanup(table, older_than, rows, chunks)
 
     async def _delete(self, table: Table, older_than: datetime, limit: int) -> int:
         series, is_of = _series(table)
@@ -162,23 +176,6 @@ class Maintenance(Service):
     async def _pair(self, statement: Select[Any]) -> tuple[datetime | None, datetime | None]:
         found: Sequence[datetime | None] = (await self._execute(statement)).one()
         return found[0], found[1]
-
-
-def retentions(wanted: Mapping[str, timedelta | None] | None = None) -> list[tuple[Table, timedelta | None]]:
-    """Return each time-series table with its retention: the wanted one, else the declared one."""
-    tables = {table.name: kept for table in Base.metadata.sorted_tables if (kept := declared(table)) is not None}
-    given = dict(wanted or {})
-    for name, age in given.items():
-        if name not in tables:
-            raise _no_time_series(name)
-        if age is not None and age <= timedelta(0):
-            raise ValidationError(f"must be more than zero, is {age}", field=name)
-    return [(Base.metadata.tables[name], given.get(name, tables[name].retention)) for name in sorted(tables)]
-
-
-def _no_time_series(name: str) -> ValidationError:
-    known = ", ".join(sorted(table.name for table in Base.metadata.tables.values() if declared(table) is not None))
-    return ValidationError(f"is no time-series table: those are {known}", field=name)
 
 
 def _series(table: Table, *bounds: ColumnElement[bool]) -> tuple[FromClause, ColumnElement[bool]]:

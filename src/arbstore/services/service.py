@@ -17,6 +17,8 @@ from arbstore.records import Record
 R = TypeVar("R", bound=Record)
 T = TypeVar("T")
 
+EARLIEST = datetime.min.replace(tzinfo=UTC)
+
 
 class Service:
     """Queries and writes over one session; the transaction belongs to whoever made the session."""
@@ -62,7 +64,7 @@ def ago(age: timedelta) -> datetime:
     try:
         return datetime.now(UTC) - age
     except OverflowError:
-        return datetime.min.replace(tzinfo=UTC)
+        return EARLIEST
 
 
 def as_records(kind: type[R], result: Result[Any], **constants: Any) -> list[R]:
