@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from arbstore.database import Database
-from arbstore.importers import FileReport, IngestOptions, ingest
+from arbstore.importers import Expired, FileReport, IngestOptions, ingest
 from arbstore.importers.formats import open_file
 from arbstore.importers.rows import Row
 
@@ -51,8 +51,13 @@ def rows(path: Path, **options: Any) -> list[Row]:
     return [found for found in parsed(path, **options) if isinstance(found, Row)]
 
 
+def historic(**options: Any) -> IngestOptions:
+    """Return the options for recordings, which are older than what most tables keep."""
+    return IngestOptions(**{"expired": Expired.ANYWAY} | options)
+
+
 async def ingested(db: Database, path: Path, **options: Any) -> FileReport:
-    report = await ingest(db, [path], IngestOptions(**options))
+    report = await ingest(db, [path], historic(**options))
     (file,) = report.files
     return file
 

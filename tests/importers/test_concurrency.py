@@ -4,7 +4,8 @@ import asyncio
 from pathlib import Path
 
 from arbstore.database import Database
-from arbstore.importers import IngestOptions, ingest
+from arbstore.importers import ingest
+from tests.importers.reading import historic
 
 
 async def test_imports_that_register_the_same_exchange_and_symbol_at_once_all_go_in(
@@ -20,7 +21,7 @@ async def test_imports_that_register_the_same_exchange_and_symbol_at_once_all_go
     async def run(file: Path) -> int:
         # A Database of its own, as another process would have: nothing is shared but the server.
         async with Database(settings=committed_db.settings) as db:
-            report = await ingest(db, [file], IngestOptions())
+            report = await ingest(db, [file], historic())
             return len(report.total.exchanges) + len(report.total.symbols)
 
     registered = await asyncio.gather(*(run(file) for file in files))

@@ -13,8 +13,9 @@ import msgspec
 import pytest
 
 from arbstore.database import Database
-from arbstore.importers import IngestOptions, MalformedLineError, ingest
+from arbstore.importers import MalformedLineError, ingest
 from arbstore.records import Listing, SymbolType
+from tests.importers.reading import historic
 
 HEADER = "exchange,base,quote,timestamp,bid,ask\n"
 
@@ -28,7 +29,7 @@ async def test_a_stray_quote_spoils_its_own_line_and_no_other(db: Database, tmp_
     lines[10] = '"' + lines[10]
     file = tmp_path / "quotes.csv"
     file.write_text(HEADER + "".join(lines))
-    report = (await ingest(db, [file], IngestOptions(skip_bad=True))).total
+    report = (await ingest(db, [file], historic(skip_bad=True))).total
     assert (report.lines, report.bad, report.results["ticks"].written) == (1_000, 1, 999)
 
 
@@ -48,8 +49,8 @@ async def test_an_odd_cell_is_a_malformed_line(db: Database, tmp_path: Path, lin
     good = '{"exchange":"A_SPOT","base":"B","quote":"Q","timestamp":"2024-08-08T12:00:00Z","bid":1,"ask":2}'
     file.write_text(f"{good}\n{line}\n")
     with pytest.raises(MalformedLineError, match="line 2"):
-        await ingest(db, [file], IngestOptions(kind="ticks"))
-    report = (await ingest(db, [file], IngestOptions(kind="ticks", skip_bad=True))).total
+        await ingest(db, [file], historic(kind="ticks"))
+    report = (await ingest(db, [file], historic(kind="ticks", skip_bad=True))).total
     assert (report.lines, report.bad, report.results["ticks"].written) == (2, 1, 1)
 
 
@@ -73,7 +74,7 @@ async def test_old_data_go_to_the_coin_of_their_time_and_not_to_its_successor(db
         file.write_text(
             f"exchange,exchange_symbol,timestamp,bid,ask\nBINANCE_SPOT,LUNAUSDT,{year}-12-01T00:00:00Z,1,2\n"
         )
-        await ingest(db, [file], IngestOptions())
+        await ingest(db, [file], historic())
         async with db.begin() as store:
             assert len(await store.ticks.history_by_id(symbol.id)) == 1
 
@@ -81,7 +82,7 @@ async def test_old_data_go_to_the_coin_of_their_time_and_not_to_its_successor(db
 async def test_a_cancelled_import_ends_and_leaves_nothing(committed_db: Database, tmp_path: Path) -> None:
     file = tmp_path / "quotes.csv"
     file.write_text(HEADER + "".join(row(second) for second in range(60_000)))
-    work = asyncio.create_task(ingest(committed_db, [file], IngestOptions(skip_bad=True)))
+    work = asyncio.create_task(ingest(committed_db, [file], historic(skip_bad=True)))
     await asyncio.sleep(0.1)
     work.cancel()
     async with asyncio.timeout(30):
@@ -101,7 +102,7 @@ async def test_imports_that_register_the_same_symbols_in_opposite_order_both_go_
 
     async def run(file: Path) -> None:
         async with Database(settings=committed_db.settings) as db:
-            await ingest(db, [file], IngestOptions())
+            await ingest(db, [file], historic())
 
     await asyncio.gather(*map(run, files))
     async with committed_db.begin() as store:
@@ -114,7 +115,7 @@ async def test_a_price_of_more_digits_than_a_float_has_is_read_as_written(db: Da
         '{"exchange":"A_SPOT","asset_name":"ETH","timestamp":"2024-08-08T12:00:00Z",'
         '"available_balance":1.000000000000000001}\n'
     )
-    await ingest(db, [file], IngestOptions(kind="balances"))
+    await ingest(db, [file], historic(kind="balances"))
     async with db.begin() as store:
         (balance,) = await store.balances.latest()
     assert balance.available_balance == Decimal("1.000000000000000001")

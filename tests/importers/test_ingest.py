@@ -12,7 +12,7 @@ from arbstore.database import Database
 from arbstore.errors import ConfigurationError, UnknownSymbolError, ValidationError
 from arbstore.importers import Clock, IngestOptions, IngestReport, MalformedLineError, ingest
 from arbstore.records import StoredBookTicker, StoredTrade
-from tests.importers.reading import TICKS, book_ticker, ingested, recorded, trade, write
+from tests.importers.reading import TICKS, book_ticker, historic, ingested, recorded, trade, write
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _UTC = timedelta(0)
@@ -25,7 +25,7 @@ def _micros(moment: datetime) -> int:
 
 async def _ingest_ticks(db: Database, recordings: Path, exchange: str, pattern: str, **options: Any) -> IngestReport:
     files = _files(recordings, pattern)
-    return await ingest(db, files, IngestOptions(exchange=exchange, **options))
+    return await ingest(db, files, historic(exchange=exchange, **options))
 
 
 def _files(recordings: Path, pattern: str) -> list[Path]:
@@ -186,7 +186,7 @@ async def test_a_snapshot_of_platforms_can_be_ingested_twice(db: Database, recor
 async def test_ticks_and_candles_of_lean_are_stored(db: Database, recordings: Path) -> None:
     names = ("tick_20140504", "minute_20140505")
     files = [recordings / "fx" / f"oanda_eurusd_{name}.zip" for name in names]
-    report = await ingest(db, files, IngestOptions(exchange="OANDA_FOREX", utc_offset=_UTC))
+    report = await ingest(db, files, historic(exchange="OANDA_FOREX", utc_offset=_UTC))
     assert {kind: result.given for kind, result in report.total.results.items()} == {"ticks": 1164, "candles": 1350}
     async with db.begin() as store:
         ticks = await store.ticks.history("OANDA_FOREX", "EUR", "USD")
@@ -298,14 +298,14 @@ async def test_a_bad_line_in_a_later_batch_takes_the_earlier_ones_back(db: Datab
 async def test_files_before_a_bad_one_stay(db: Database, tmp_path: Path) -> None:
     good, bad = write(tmp_path / "a.jsonl", book_ticker()), write(tmp_path / "b.jsonl", trade(), trade(p="x"))
     with pytest.raises(MalformedLineError, match=r"b\.jsonl, line 2"):
-        await ingest(db, [good, bad], IngestOptions(exchange=_EXCHANGE))
+        await ingest(db, [good, bad], historic(exchange=_EXCHANGE))
     assert (len(await _quotes(db)), len(await _trades(db))) == (1, 0)
 
 
 async def test_a_file_that_is_missing_stops_before_the_first_is_read(db: Database, tmp_path: Path) -> None:
     files = [write(tmp_path / "a.jsonl", book_ticker()), tmp_path / "b.jsonl"]
     with pytest.raises(ConfigurationError, match=r"b\.jsonl is no file"):
-        await ingest(db, files, IngestOptions(exchange=_EXCHANGE))
+        await ingest(db, files, historic(exchange=_EXCHANGE))
     assert await _is_empty(db)
 
 
@@ -335,7 +335,7 @@ async def test_progress_is_told_up_to_the_last_byte(db: Database, recordings: Pa
     told: list[tuple[Path, int, int]] = []
     files = _files(recordings, "binance_usdm__*")
     sizes = {path: path.read_bytes().__len__() for path in files}
-    await ingest(db, files, IngestOptions(exchange=_EXCHANGE), progress=lambda *step: told.append(step))
+    await ingest(db, files, historic(exchange=_EXCHANGE), progress=lambda *step: told.append(step))
     assert {path: read for path, read, _ in told} == sizes
     assert all(0 < read <= size == sizes[path] for path, read, size in told)
 
@@ -343,7 +343,7 @@ async def test_progress_is_told_up_to_the_last_byte(db: Database, recordings: Pa
 async def test_progress_of_a_large_file_is_told_on_the_way(db: Database, tmp_path: Path) -> None:
     told: list[int] = []
     path = write(tmp_path / "a.jsonl", *(trade(t=number) for number in range(50_001)))
-    options = IngestOptions(exchange=_EXCHANGE)
+    options = historic(exchange=_EXCHANGE)
     await ingest(db, [path], options, progress=lambda path, read, size: told.append(size - read))
     assert told == sorted(told, reverse=True)
     assert told[0] > 0 == told[-1]
@@ -352,7 +352,7 @@ async def test_progress_of_a_large_file_is_told_on_the_way(db: Database, tmp_pat
 async def test_progress_of_a_file_without_market_data_is_told(db: Database, tmp_path: Path) -> None:
     told: list[int] = []
     path = write(tmp_path / "a.jsonl", '1 {"result": null, "id": 1}')
-    options = IngestOptions(exchange=_EXCHANGE)
+    options = historic(exchange=_EXCHANGE)
     await ingest(db, [path], options, progress=lambda path, read, size: told.append(size - read))
     assert told == [0]
 

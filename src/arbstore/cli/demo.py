@@ -20,7 +20,7 @@ from arbstore.cli.schema import deploy
 from arbstore.cli.times import time_column
 from arbstore.cli.upkeep import stats_table
 from arbstore.database import Database
-from arbstore.importers import Clock, IngestOptions
+from arbstore.importers import Clock, Expired, IngestOptions
 from arbstore.records import Record, StoredBookTicker, StoredOpportunity
 from arbstore.settings import EMBEDDED, Settings
 
@@ -64,7 +64,7 @@ def demo(
     """Show the library at work on a simulated market.
 
     It takes an embedded database of its own, which is deleted afterwards, whatever the environment says. With
-    --database it writes there, and leaves what it wrote: name one that nobody uses.
+    --database it writes there, leaves what it wrote, and keeps recordings for good: name one that nobody uses.
     """
     options = options_of(context)
     files = None if data is None else _recordings(data)
@@ -119,8 +119,9 @@ async def _recorded(db: Database, recordings: Mapping[str, list[Path]]) -> Shown
     rows: Counter[str] = Counter()
     began = time.perf_counter()
     for exchange, files in recordings.items():
-        # The spot messages have no other clock, and quotes are compared by one.
-        report = await ingest_shown(db, files, IngestOptions(exchange=exchange, clock=Clock.LOCAL))
+        # The spot messages have no other clock, and quotes are compared by one. Recordings are old, and are to stay.
+        options = IngestOptions(exchange=exchange, clock=Clock.LOCAL, expired=Expired.KEEP)
+        report = await ingest_shown(db, files, options)
         rows.update({kind: result.written for kind, result in report.total.results.items()})
     written = Written(rows=dict(rows), seconds=time.perf_counter() - began)
     return Shown(simulated=False, seed=None, written=written, findings=await look(db), exchanges=await _exchanges(db))

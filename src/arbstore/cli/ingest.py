@@ -14,7 +14,7 @@ from arbstore.cli.schema import deploy
 from arbstore.cli.series import Kind
 from arbstore.cli.times import read_offset
 from arbstore.database import Database
-from arbstore.importers import Clock, Counts, FileReport, IngestOptions, IngestReport, RegisteredSymbol
+from arbstore.importers import Clock, Counts, Expired, FileReport, IngestOptions, IngestReport, RegisteredSymbol
 from arbstore.settings import EMBEDDED
 
 _SHOWN_SYMBOLS = 20
@@ -46,13 +46,23 @@ def ingest(
     timeframe: Annotated[
         str | None, typer.Option(metavar="LENGTH", help="Length of bars whose file does not name it, such as 1m.")
     ] = None,
+    keep: Annotated[
+        bool,
+        typer.Option("--keep", help="Of rows that are older than what their table keeps: keep the table for good."),
+    ] = False,
+    anyway: Annotated[
+        bool, typer.Option("--anyway", help="Write such rows, which a policy or the next cleanup removes again.")
+    ] = False,
 ) -> None:
     """Write files of recordings into the database.
 
-    The same file again leaves the same rows. Each file goes in whole or not at all. The schema must be there
-    (`arbstore db upgrade`), save on the embedded database, which gets it first.
+    The same file again leaves the same rows. Each file goes in whole or not at all; one with rows that are older than
+    what their table keeps (`arbstore db retention`) wants --keep or --anyway. The schema must be there (`arbstore db
+    upgrade`), save on the embedded database, which gets it first.
     """
     options = options_of(context)
+    if keep and anyway:
+        raise typer.BadParameter("one of them at a time", param_hint="--keep, --anyway")
     wanted = IngestOptions(
         exchange=exchange,
         clock=clock,
@@ -61,6 +71,7 @@ def ingest(
         kind=kind,
         utc_offset=utc_offset,
         timeframe=timeframe,
+        expired=Expired.KEEP if keep else Expired.ANYWAY if anyway else Expired.REFUSE,
     )
     report = run(settings_of(options), lambda db: _ingest(db, files, wanted))
     if options.json:
@@ -116,6 +127,14 @@ def _notes(total: Counts) -> list[str]:
     notes = [f"no market data: {count:,} lines: {reason}" for reason, count in total.ignored.most_common()]
     if total.dated_locally:
         notes.append(f"dated by the local clock, having no time of the exchange: {total.dated_locally:,} book tickers")
+    notes += [
+        f"older than what {table} keeps, and gone after the next cleanup: {count:,} rows"
+        for table, count in sorted(total.expired.items())
+    ]
+    notes += [
+        f"{table} is kept for good from now on: `arbstore db retention {table} --reset` ends that"
+        for table in total.lifted
+    ]
     notes += [f"registered exchange {exchange}" for exchange in total.exchanges]
     notes += [_registered(symbol) for symbol in total.symbols[:_SHOWN_SYMBOLS]]
     if (more := len(total.symbols) - _SHOWN_SYMBOLS) > 0:

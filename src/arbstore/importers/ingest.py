@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -12,10 +13,11 @@ from typing import Any, TypeAlias
 from arbstore.bulk import InsertResult
 from arbstore.database import Database, Store
 from arbstore.errors import ConfigurationError, ValidationError
+from arbstore.importers.expiry import ExpiredRowsError, Expiry
 from arbstore.importers.files import MalformedLineError
 from arbstore.importers.formats import OpenFile, open_file
 from arbstore.importers.listings import Catalogue, read_listings
-from arbstore.importers.options import IngestOptions
+from arbstore.importers.options import Expired, IngestOptions
 from arbstore.importers.registry import Registry
 from arbstore.importers.report import FileReport, IngestReport
 from arbstore.importers.rows import KINDS, Row
@@ -35,8 +37,9 @@ async def ingest(
 
     A file is one transaction: it goes in whole or not at all, and those before it stay. A file that is ingested again
     leaves the same rows. `progress` is told the file, the bytes of it that were read, and how many there are. Raises
-    MalformedLineError, unless `skip_bad`; UnknownFormatError; UnknownSymbolError for a symbol that neither a listing
-    nor its own name tells of; ConfigurationError for files and options that are missing or contradict one another.
+    MalformedLineError, unless `skip_bad`; ExpiredRowsError for rows older than what their table keeps, unless `expired`
+    says otherwise; UnknownFormatError; UnknownSymbolError for a symbol that neither a listing nor its own name tells
+    of; ConfigurationError for files and options that are missing or contradict one another.
     """
     if options.exchange is not None:
         options = replace(options, exchange=enum_value(options.exchange))
@@ -73,11 +76,31 @@ class _Import:
     progress: Progress
 
     async def run(self, path: Path, size: int) -> FileReport:
+        lifted: list[str] = []
+        while True:
+            try:
+                report = await self._write(path, size)
+            except ExpiredRowsError as error:
+                if self.options.expired is not Expired.KEEP:
+                    raise
+                # By itself, and before the rows: whoever cleans meanwhile sees it, and imports side by side do not wait.
+                lifted += await self._lift(error)
+            else:
+                report.lifted += lifted
+                return report
+
+    async def _lift(self, error: ExpiredRowsError) -> list[str]:
+        async with self.db.begin() as store:
+            return [
+                (await store.maintenance.set_retention(found.retention.table, None)).table for found in error.tables
+            ]
+
+    async def _write(self, path: Path, size: int) -> FileReport:
         with open_file(path, self.options) as file:
             report = FileReport(path=path, format=file.format)
             reader = _Reader(file, report, skip_bad=self.options.skip_bad)
             async with self.db.begin() as store:
-                writer = _Writer(store, self.catalogue, reader)
+                writer = _Writer(store, self.catalogue, reader, self.options.expired)
                 if self.options.exchange is not None:
                     await writer.registry.exchange(self.options.exchange)
                 # Reading blocks: to unpack and decode 50,000 lines takes a tenth of a second and more.
@@ -141,16 +164,20 @@ class _Reader:
 class _Writer:
     """Writes batches in one transaction."""
 
-    def __init__(self, store: Store, catalogue: Catalogue, reader: _Reader) -> None:
+    def __init__(self, store: Store, catalogue: Catalogue, reader: _Reader, expired: Expired) -> None:
         self.registry = Registry(store, catalogue, reader.report)
         self._store = store
         self._reader = reader
+        self._expired = expired
+        self._expiry = Expiry(store)
 
     async def write(self, batch: list[tuple[int, Row]]) -> None:
         kinds: dict[str, list[tuple[int, Row]]] = {}
         for line, row in batch:
             if await self._identify(line, row):
                 kinds.setdefault(row.kind, []).append((line, row))
+        if self._expired is not Expired.ANYWAY and (found := await self._expiry.find(kinds)):
+            raise ExpiredRowsError(self._reader.report.path, found)
         for kind, rows in kinds.items():
             self._reader.report.add_result(kind, await self._insert(kind, rows))
 
@@ -172,7 +199,10 @@ class _Writer:
                 raise
             rows = self._sound(kind, rows)
             result = await service.insert([row.values for _, row in rows])
-        self._reader.report.dated_locally += sum(row.dated_locally for _, row in rows)
+        report = self._reader.report
+        report.dated_locally += sum(row.dated_locally for _, row in rows)
+        table, expired = await self._expiry.count(kind, rows)
+        report.expired += Counter({table: expired})  # of none of them nothing is kept
         return result
 
     def _sound(self, kind: str, rows: list[tuple[int, Row]]) -> list[tuple[int, Row]]:

@@ -17,6 +17,18 @@ class Clock(StrEnum):
     LOCAL = "local"
 
 
+class Expired(StrEnum):
+    """What is done with a file that holds rows older than what their table keeps.
+
+    REFUSE raises ExpiredRowsError and writes nothing of it. KEEP writes it, after it lifted the retention of the tables
+    concerned, which stays lifted. ANYWAY writes it, for the server's policy or the next cleanup to remove.
+    """
+
+    REFUSE = "refuse"
+    KEEP = "keep"
+    ANYWAY = "anyway"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IngestOptions:
     """How files are to be read.
@@ -26,7 +38,8 @@ class IngestOptions:
     registered from. With `skip_bad`, malformed lines are counted instead of stopping the file. `kind` is what the rows
     of a table are, such as book_tickers, where its columns do not tell. `utc_offset` is what times without a zone are
     ahead of UTC: no such time is read without it. `timeframe`, such as 1d, is the length of bars whose file names
-    none. Raises ConfigurationError for an offset of a day or more.
+    none. `expired` is what is done with rows that are older than what their table keeps. Raises ConfigurationError for
+    an offset of a day or more.
     """
 
     exchange: str | None = None
@@ -36,6 +49,7 @@ class IngestOptions:
     kind: str | None = None
     utc_offset: timedelta | None = None
     timeframe: str | None = None
+    expired: Expired = Expired.REFUSE
 
     def __post_init__(self) -> None:
         """Refuse what no file can be read with."""

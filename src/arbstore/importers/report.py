@@ -36,6 +36,8 @@ class Counts:
     `results` has the counts of each service, such as trades; `superseded` are rows whose key came again within
     the same batch of 50,000 lines. `ignored` has, by reason, the lines that are no market data; `first_bad` the first
     few malformed ones. `dated_locally` are book tickers that have the local clock's time as their message has none.
+    `expired` has, by table, the rows that were written though they are older than what it keeps; `lifted` the tables
+    whose retention the import lifted for such rows.
     """
 
     lines: int = 0
@@ -44,6 +46,8 @@ class Counts:
     bad: int = 0
     first_bad: list[BadLine] = field(default_factory=list)
     dated_locally: int = 0
+    expired: Counter[str] = field(default_factory=Counter)
+    lifted: list[str] = field(default_factory=list)
     exchanges: list[str] = field(default_factory=list)
     symbols: list[RegisteredSymbol] = field(default_factory=list)
 
@@ -65,6 +69,8 @@ class Counts:
         self.ignored += other.ignored
         self.bad += other.bad
         self.dated_locally += other.dated_locally
+        self.expired += other.expired
+        self.lifted += other.lifted
         self.exchanges += other.exchanges
         self.symbols += other.symbols
 
