@@ -6,6 +6,7 @@ from arbstore.models.base import Base
 from arbstore.models.market import BookTickerSnapshot, Candle, FundingRateSnapshot, Tick, TradeSnapshot
 from arbstore.models.reference import Exchange, Symbol
 from arbstore.models.retention import RetentionOverride
+from arbstore.models.rollups import CandleRollup
 
 __all__ = [
     "ArbitrageOpportunity",
@@ -13,6 +14,7 @@ __all__ = [
     "Base",
     "BookTickerSnapshot",
     "Candle",
+    "CandleRollup",
     "CollectorStatus",
     "Exchange",
     "FundingRateSnapshot",

@@ -28,11 +28,13 @@ from arbstore.records.stored import (
     StoredTick,
     StoredTrade,
 )
+from arbstore.records.timeframes import CandleSource, Timeframe
 
 __all__ = [
     "Balance",
     "BookTicker",
     "Candle",
+    "CandleSource",
     "CollectorState",
     "CollectorStatus",
     "Exchange",
@@ -56,6 +58,7 @@ __all__ = [
     "Symbol",
     "SymbolType",
     "Tick",
+    "Timeframe",
     "Trade",
     "columns",
 ]

@@ -1,14 +1,26 @@
-"""Candles as feeds deliver them."""
+"""Candles: as feeds deliver them, and rolled up from our own trades and quotes."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from enum import Enum
+from typing import Any, TypeVar
 
 from arbstore import models
 from arbstore.errors import ValidationError
-from arbstore.records import Candle, StoredCandle, rules
-from arbstore.services.series import SymbolSeries
+from arbstore.models.rollups import ROLL_UPS
+from arbstore.records import Candle, CandleSource, StoredCandle, Timeframe, rules
+from arbstore.services.bars import Bars
+from arbstore.services.series import SymbolSeries, Window, checked_window
+from arbstore.services.service import as_records
+from arbstore.timescale.materialized import materialized
+
+T = TypeVar("T")
+
+_SOURCE = rules.choice(CandleSource)
+# Where bars are rare more time is looked through at once; but no more than this many times as much as before.
+_WIDER = 8
 
 
 class Candles(SymbolSeries[Candle, StoredCandle]):
@@ -42,21 +54,117 @@ class Candles(SymbolSeries[Candle, StoredCandle]):
         quote: str,
         timeframe: str,
         *,
+        source: str | Enum = CandleSource.FEED,
         since: datetime | None = None,
         until: datetime | None = None,
         limit: int | None = None,
     ) -> list[StoredCandle]:
-        """Return the rows of [since, until) of the pair's active, undated symbol, oldest first.
+        """Return the candles of the pair's active, undated symbol that begin in [since, until), oldest first.
 
-        With `limit`, the newest that many of them. Raises UnknownExchangeError and UnknownSymbolError.
+        With `limit`, the newest that many of them. `source` says which: of `feed`, as an exchange delivered them; of
+        `trades`, or of the mids of `quotes`, rolled up from what is stored, also where it has outlived its retention.
+        Of those a timeframe is 1 minute or more, and a whole number of them fills a day, or it is 1w (from Monday on),
+        1M, 2M, 3M, 4M, 6M or 12M (from the 1st on), in UTC; a time without rows has no candle; the newest one may be
+        of a bar that has not ended; candles of quotes have no volume, vwap and number of trades; and `created_at` is
+        when the last row of each was received.
+
+        Raises UnknownExchangeError and UnknownSymbolError, ValidationError for a timeframe or a source that is none.
         """
-        chosen = self.table.c.timeframe == _checked(timeframe)
-        return await self._history_of_pair((exchange, base, quote), (since, until, limit), chosen)
+        return await self._read(await self._symbol_id(exchange, base, quote), timeframe, source, (since, until, limit))
+
+    async def history_by_id(
+        self,
+        symbol_id: int,
+        *,
+        timeframe: str | None = None,
+        source: str | Enum = CandleSource.FEED,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        limit: int | None = None,
+    ) -> list[StoredCandle]:
+        """Return what `history` does, of any symbol: dated contracts and delisted ones have only this way.
+
+        Of `feed` the timeframe may be left out: then it is the rows of all, in their order at each instant.
+        """
+        if timeframe is None and _source(source) is CandleSource.FEED:
+            return await self._history_of(symbol_id, (since, until, limit))
+        if timeframe is None:
+            raise ValidationError("is missing: roll-ups are of one, such as 1m", field="timeframe")
+        return await self._read(symbol_id, timeframe, source, (since, until, limit))
+
+    async def _read(self, symbol_id: int, timeframe: str, source: str | Enum, window: Window) -> list[StoredCandle]:
+        wanted = _source(source)
+        if wanted is CandleSource.FEED:
+            return await self._history_of(symbol_id, window, self.table.c.timeframe == _checked(timeframe))
+        length = _evenly(timeframe)
+        names = await self._names(symbol_id)
+        rolled = ROLL_UPS[wanted]
+        views = await self._on_connection(lambda connection: materialized(connection, rolled.views))
+        return await self._rolled_up(Bars(rolled, symbol_id, views), length, window, names)
+
+    async def _rolled_up(
+        self, bars: Bars, timeframe: Timeframe, window: Window, names: Mapping[str, str]
+    ) -> list[StoredCandle]:
+        since, until, limit = _edges(timeframe, checked_window(window))
+        constants = {**names, "symbol_id": bars.symbol_id, "timeframe": timeframe.text}
+        found: list[StoredCandle] = []
+        width = 0 if limit is None else limit
+        while limit is None or len(found) < limit:
+            rows, first, last = tuple((await self._execute(bars.extent(since, until))).one())
+            if first is None:
+                break
+            begin, end = timeframe.floor(first), timeframe.step(timeframe.floor(last), 1)
+            if limit is not None:
+                begin = max(begin, _back(timeframe, end, width, begin))
+            part = as_records(self.stored, await self._execute(bars.read(timeframe, begin, end, rows)), **constants)
+            found = part + found
+            if begin <= timeframe.floor(first):
+                break
+            until = begin
+            assert limit is not None  # noqa: S101 # without one it begins with the first
+            width = _wider(width, len(part), limit - len(found))
+        return found if limit is None else found[-limit:]
+
+
+def _back(timeframe: Timeframe, end: datetime, bars: int, earliest: datetime) -> datetime:
+    try:
+        return timeframe.step(end, -bars)
+    except OverflowError:
+        return earliest
+
+
+def _wider(width: int, found: int, missing: int) -> int:
+    """Return in how many bars' time that many more are found, if they stay as rare as they were."""
+    return min(max(missing, missing * width // max(found, 1)), width * _WIDER)
+
+
+def _edges(timeframe: Timeframe, window: Window) -> Window:
+    """Return the window from one beginning of a bar to another; that of a bar is in it if it was before."""
+    since, until, limit = window
+    return _first_begin(timeframe, since), _first_begin(timeframe, until), limit
+
+
+def _first_begin(timeframe: Timeframe, moment: datetime | None) -> datetime | None:
+    try:
+        return None if moment is None else timeframe.ceil(moment)
+    except OverflowError:  # within a bar of the beginning, or the end, of all time
+        return moment
+
+
+def _source(given: str | Enum) -> CandleSource:
+    return CandleSource(_parsed("source", _SOURCE.parse, given))
+
+
+def _evenly(timeframe: str) -> Timeframe:
+    return _parsed("timeframe", Timeframe.parse, timeframe)
 
 
 def _checked(timeframe: str) -> str:
+    return str(_parsed("timeframe", rules.timeframe.parse, timeframe))
+
+
+def _parsed(field: str, parse: Callable[[Any], T], given: object) -> T:
     try:
-        checked: str = rules.timeframe.parse(timeframe)
+        return parse(given)
     except ValueError as error:
-        raise ValidationError(str(error), field="timeframe") from error
-    return checked
+        raise ValidationError(str(error), field=field) from error

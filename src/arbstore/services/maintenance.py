@@ -23,10 +23,13 @@ from sqlalchemy import (
 
 from arbstore.errors import CleanupRunningError, ValidationError
 from arbstore.models import Base
+from arbstore.models.rollups import RollUp
 from arbstore.services.retention import Retentions, time_series_table
+from arbstore.services.rolling import MINUTES, ROLLED_UP, roll_up_between, roll_up_minutes_of
 from arbstore.services.service import ago, in_utc
 from arbstore.timescale import catalog, declared
 from arbstore.timescale.catalog import HypertableState, Size
+from arbstore.timescale.materialized import materialized
 
 # A table up to this size is counted, row by row; beyond it the server's estimate is taken.
 _COUNTED_BYTES = 64 * 2**20
@@ -98,15 +101,20 @@ class Maintenance(Retentions):
     async def expire(self, table_name: str, older_than: datetime, limit: int) -> Cleanup:
         """Remove at most `limit` rows (of a hypertable: all chunks) older than the moment.
 
-        Fewer than `limit`: none is left. Raises ValidationError for another table, a naive moment, a limit below 1.
+        Fewer than `limit`: none is left. Trades and quotes leave their candles behind, and go by whole minutes. Raises
+        ValidationError for another table, a naive moment, a limit below 1.
         """
         if limit < 1:
             raise ValidationError(f"must be 1 or more, is {limit}", field="limit")
         older_than = in_utc(older_than, "older_than")
         table = time_series_table(table_name)
+        if (rolled := ROLLED_UP.get(table_name)) is not None:
+            older_than = MINUTES.floor(older_than)
         hypertable = (await self._hypertables()).get(table_name)
         if hypertable is None:
             return Cleanup(table_name, older_than, await self._delete(table, older_than, limit), 0)
+        if rolled is not None:
+            await self._roll_up(rolled, hypertable, older_than)
         dropped = await self._on_connection(lambda connection: catalog.drop_chunks(connection, hypertable, older_than))
         return Cleanup(table_name, older_than, 0, dropped)
 
@@ -121,13 +129,25 @@ class Maintenance(Retentions):
 
     async def _delete(self, table: Table, older_than: datetime, limit: int) -> int:
         series, is_of = _series(table)
-        old = select(_CTID).select_from(table).where(is_of, table.c.timestamp < older_than)
+        old = select(_CTID, *table.primary_key).where(is_of, table.c.timestamp < older_than)
         found = old.order_by(table.c.timestamp).limit(limit).lateral("old")
-        chosen = select(found.c.ctid).select_from(series.join(found, true())).limit(limit)
+        chosen = select(*found.c).select_from(series.join(found, true())).limit(limit).cte("chosen")
         # The time again: a ctid is one of a partition, and where there are several it can be that of a young row too.
         is_old = table.c.timestamp < older_than
-        result = await self._execute(delete(table).where(any_(func.array(chosen.scalar_subquery())) == _CTID, is_old))
+        these = func.array(select(chosen.c.ctid).scalar_subquery())
+        statement = delete(table).where(any_(these) == _CTID, is_old)
+        if (rolled := ROLLED_UP.get(table.name)) is not None:
+            # One statement: what came in between would go without a trace.
+            statement = statement.add_cte(roll_up_minutes_of(rolled, chosen).cte("rolled_up"))
+        result = await self._execute(statement)
         return int(result.rowcount)  # type: ignore[attr-defined] # a delete's result has one
+
+    async def _roll_up(self, rolled: RollUp, hypertable: HypertableState, older_than: datetime) -> None:
+        """Store the candles of the chunks that are wholly older, one chunk's after the other's."""
+        chunks = await self._on_connection(lambda connection: catalog.chunks(connection, hypertable))
+        views = await self._on_connection(lambda connection: materialized(connection, rolled.views))
+        for start, end in sorted({(chunk.start, chunk.end) for chunk in chunks if chunk.end <= older_than}):
+            await self._execute(roll_up_between(rolled, MINUTES.floor(start), MINUTES.ceil(end), views))
 
     async def _hypertables(self) -> dict[str, HypertableState]:
         return await self._on_connection(catalog.hypertables)

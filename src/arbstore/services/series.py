@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from enum import Enum
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeAlias, TypeVar
 
 from sqlalchemy import CTE, ColumnElement, FromClause, Select, Table, and_, func, lateral, null, select, true
 
@@ -19,6 +19,8 @@ from arbstore.services.symbols import Symbols
 
 In = TypeVar("In", bound=Snapshot)
 Out = TypeVar("Out", bound=Snapshot)
+
+Window: TypeAlias = tuple[datetime | None, datetime | None, int | None]  # since, until, limit
 
 _EXCHANGE = models.Exchange.__table__
 _SYMBOL = models.Symbol.__table__
@@ -80,12 +82,14 @@ class Series(Service, Generic[In, Out]):
     async def _history(
         self,
         conditions: list[ColumnElement[bool]],
-        window: tuple[datetime | None, datetime | None, int | None],
+        window: Window,
         names: dict[str, str],
     ) -> list[Out]:
-        since, until, limit = window
+        since, until, limit = checked_window(window)
         time = self.table.c.timestamp
-        statement = self._rows(*conditions, *_within(time, since, until)).limit(_count(limit))
+        bounds = [] if since is None else [time >= since]
+        bounds += [] if until is None else [time < until]
+        statement = self._rows(*conditions, *bounds).limit(limit)
         # With a limit it is the newest rows that are wanted; the rest of the key breaks ties.
         order = [time, *(column for column in self.table.primary_key if column is not time)]
         result = await self._execute(statement.order_by(*(column.desc() for column in order)))
@@ -133,29 +137,34 @@ class SymbolSeries(Series[In, Out]):
     async def _history_of_pair(
         self,
         pair: tuple[str | Enum, str, str],
-        window: tuple[datetime | None, datetime | None, int | None],
+        window: Window,
         *conditions: ColumnElement[bool],
     ) -> list[Out]:
-        exchange, base, quote = pair
-        known = await Exchanges(self._session, self._cache).by_enum_one(exchange)
-        symbol = await Symbols(self._session, self._cache).by_pair_one(known.id, base, quote)
-        return await self._history_of(symbol.id, window, *conditions)
+        return await self._history_of(await self._symbol_id(*pair), window, *conditions)
 
     async def _history_of(
         self,
         symbol_id: int,
-        window: tuple[datetime | None, datetime | None, int | None],
+        window: Window,
         *conditions: ColumnElement[bool],
     ) -> list[Out]:
+        names = await self._names(symbol_id)
+        return await self._history([self._owner() == symbol_id, *conditions], window, names)
+
+    async def _names(self, symbol_id: int) -> dict[str, str]:
+        """Return what all rows of the symbol share."""
         symbol = await Symbols(self._session, self._cache).get_one(symbol_id)
         exchange = await Exchanges(self._session, self._cache).get_one(symbol.exchange_id)
-        names = {
+        return {
             "exchange": exchange.enum_value,
             "symbol_base": symbol.symbol_base,
             "symbol_quote": symbol.symbol_quote,
             "exchange_symbol": symbol.exchange_symbol,
         }
-        return await self._history([self._owner() == symbol_id, *conditions], window, names)
+
+    async def _symbol_id(self, exchange: str | Enum, base: str, quote: str) -> int:
+        known = await Exchanges(self._session, self._cache).by_enum_one(exchange)
+        return (await Symbols(self._session, self._cache).by_pair_one(known.id, base, quote)).id
 
 
 class PairSeries(SymbolSeries[In, Out]):
@@ -208,7 +217,7 @@ class ExchangeSeries(Series[In, Out]):
         self,
         exchange: str | Enum,
         part: str,
-        window: tuple[datetime | None, datetime | None, int | None],
+        window: Window,
     ) -> list[Out]:
         assert self.part is not None  # noqa: S101 # each of these series has one
         known = await Exchanges(self._session, self._cache).by_enum_one(exchange)
@@ -216,22 +225,19 @@ class ExchangeSeries(Series[In, Out]):
         return await self._history(conditions, window, {"exchange": enum_value(exchange)})
 
 
-def _within(time: ColumnElement[datetime], since: datetime | None, until: datetime | None) -> list[ColumnElement[bool]]:
+def checked_window(window: Window) -> Window:
+    """Return since and until in UTC, and the limit; raise ValidationError for what is no window."""
+    since, until, limit = window
     since = None if since is None else in_utc(since, "since")
     until = None if until is None else in_utc(until, "until")
     if since is not None and until is not None and since > until:
         raise ValidationError(f"{since} is after until {until}", field="since")
-    bounds = [] if since is None else [time >= since]
-    return bounds if until is None else [*bounds, time < until]
+    if limit is not None and limit < 1:
+        raise ValidationError(f"must be 1 or more, is {limit}", field="limit")
+    return since, until, limit
 
 
 def _positive(age: timedelta, name: str) -> timedelta:
     if age <= timedelta(0):
         raise ValidationError(f"must be more than zero, is {age}", field=name)
     return age
-
-
-def _count(limit: int | None) -> int | None:
-    if limit is not None and limit < 1:
-        raise ValidationError(f"must be 1 or more, is {limit}", field="limit")
-    return limit
