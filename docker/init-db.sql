@@ -357,7 +357,47 @@ SELECT add_retention_policy('collector_status', drop_after => INTERVAL '7 days',
 
 UPDATE alembic_version SET version_num='0003' WHERE alembic_version.version_num = '0002';
 
--- Running upgrade 0003 -> 0005
+-- Running upgrade 0003 -> 0004
+
+ALTER TABLE book_ticker_snapshots SET (timescaledb.enable_columnstore = true, timescaledb.segmentby = 'symbol_id', timescaledb.orderby = 'timestamp DESC NULLS FIRST');
+
+CALL add_columnstore_policy('book_ticker_snapshots', after => INTERVAL '6 hours', if_not_exists => true);
+
+ALTER TABLE trade_snapshots SET (timescaledb.enable_columnstore = true, timescaledb.segmentby = 'symbol_id', timescaledb.orderby = 'timestamp DESC NULLS FIRST');
+
+CALL add_columnstore_policy('trade_snapshots', after => INTERVAL '6 hours', if_not_exists => true);
+
+ALTER TABLE funding_rate_snapshots SET (timescaledb.enable_columnstore = true, timescaledb.segmentby = 'symbol_id', timescaledb.orderby = 'timestamp DESC NULLS FIRST');
+
+CALL add_columnstore_policy('funding_rate_snapshots', after => INTERVAL '1 day', if_not_exists => true);
+
+ALTER TABLE ticks SET (timescaledb.enable_columnstore = true, timescaledb.segmentby = 'symbol_id', timescaledb.orderby = 'timestamp DESC NULLS FIRST');
+
+CALL add_columnstore_policy('ticks', after => INTERVAL '1 day', if_not_exists => true);
+
+ALTER TABLE candles SET (timescaledb.enable_columnstore = true, timescaledb.segmentby = 'symbol_id, timeframe', timescaledb.orderby = 'timestamp DESC NULLS FIRST');
+
+CALL add_columnstore_policy('candles', after => INTERVAL '30 days', if_not_exists => true);
+
+ALTER TABLE balance_snapshots SET (timescaledb.enable_columnstore = true, timescaledb.segmentby = 'exchange_id, asset_name', timescaledb.orderby = 'timestamp DESC NULLS FIRST');
+
+CALL add_columnstore_policy('balance_snapshots', after => INTERVAL '1 day', if_not_exists => true);
+
+ALTER TABLE arbitrage_opportunities SET (timescaledb.enable_columnstore = true, timescaledb.segmentby = 'symbol_id, sell_exchange_id', timescaledb.orderby = 'timestamp DESC NULLS FIRST');
+
+CALL add_columnstore_policy('arbitrage_opportunities', after => INTERVAL '1 day', if_not_exists => true);
+
+ALTER TABLE order_flow_metrics SET (timescaledb.enable_columnstore = true, timescaledb.segmentby = 'symbol_id, window_seconds', timescaledb.orderby = 'timestamp DESC NULLS FIRST');
+
+CALL add_columnstore_policy('order_flow_metrics', after => INTERVAL '1 day', if_not_exists => true);
+
+ALTER TABLE collector_status SET (timescaledb.enable_columnstore = true, timescaledb.segmentby = 'exchange_id, collector', timescaledb.orderby = 'timestamp DESC NULLS FIRST');
+
+CALL add_columnstore_policy('collector_status', after => INTERVAL '1 day', if_not_exists => true);
+
+UPDATE alembic_version SET version_num='0004' WHERE alembic_version.version_num = '0003';
+
+-- Running upgrade 0004 -> 0005
 
 CREATE TABLE retention_overrides (
     table_name TEXT NOT NULL, 
@@ -371,7 +411,115 @@ COMMENT ON TABLE retention_overrides IS 'retention set by operators: it wins ove
 
 COMMENT ON COLUMN retention_overrides.keep_for IS 'null: for good';
 
-UPDATE alembic_version SET version_num='0005' WHERE alembic_version.version_num = '0003';
+UPDATE alembic_version SET version_num='0005' WHERE alembic_version.version_num = '0004';
+
+-- Running upgrade 0005 -> 0006
+
+CREATE TABLE candle_rollups (
+    symbol_id INTEGER NOT NULL, 
+    source TEXT NOT NULL, 
+    timestamp TIMESTAMP WITH TIME ZONE NOT NULL, 
+    open DOUBLE PRECISION NOT NULL, 
+    high DOUBLE PRECISION NOT NULL, 
+    low DOUBLE PRECISION NOT NULL, 
+    close DOUBLE PRECISION NOT NULL, 
+    volume DOUBLE PRECISION, 
+    turnover DOUBLE PRECISION, 
+    num_trades BIGINT, 
+    num_quotes BIGINT, 
+    created_at TIMESTAMP WITH TIME ZONE DEFAULT now() NOT NULL, 
+    CONSTRAINT pk_candle_rollups PRIMARY KEY (symbol_id, source, timestamp), 
+    CONSTRAINT ck_candle_rollups_source CHECK (source IN ('trades', 'quotes')), 
+    CONSTRAINT ck_candle_rollups_open CHECK (open > 0 AND open < 'Infinity'), 
+    CONSTRAINT ck_candle_rollups_high CHECK (high > 0 AND high < 'Infinity'), 
+    CONSTRAINT ck_candle_rollups_low CHECK (low > 0 AND low < 'Infinity'), 
+    CONSTRAINT ck_candle_rollups_close CHECK (close > 0 AND close < 'Infinity'), 
+    CONSTRAINT ck_candle_rollups_volume CHECK (volume >= 0 AND volume < 'Infinity'), 
+    CONSTRAINT ck_candle_rollups_turnover CHECK (turnover >= 0 AND turnover < 'Infinity'), 
+    CONSTRAINT ck_candle_rollups_num_trades CHECK (num_trades > 0), 
+    CONSTRAINT ck_candle_rollups_num_quotes CHECK (num_quotes > 0), 
+    CONSTRAINT ck_candle_rollups_range CHECK (low <= LEAST(open, close) AND high >= GREATEST(open, close)), 
+    CONSTRAINT fk_candle_rollups_symbol_id_symbols FOREIGN KEY(symbol_id) REFERENCES symbols (id)
+);
+
+COMMENT ON TABLE candle_rollups IS 'candles of one minute, of rows that may be gone';
+
+COMMENT ON COLUMN candle_rollups.symbol_id IS 'the series: symbols.id';
+
+COMMENT ON COLUMN candle_rollups.source IS 'what they are made of: trades, quotes';
+
+COMMENT ON COLUMN candle_rollups.timestamp IS 'when the minute begins';
+
+COMMENT ON COLUMN candle_rollups.turnover IS 'the sum of price * quantity';
+
+COMMENT ON COLUMN candle_rollups.created_at IS 'when the last of its rows was received';
+
+SELECT create_hypertable('candle_rollups', by_range('timestamp', INTERVAL '7 days'), create_default_indexes => false);
+
+CREATE MATERIALIZED VIEW IF NOT EXISTS trade_candles_1m WITH (timescaledb.continuous, timescaledb.materialized_only = false) AS
+SELECT symbol_id, time_bucket(INTERVAL '1 minute', timestamp) AS timestamp,
+  (array_agg(price ORDER BY timestamp, trade_id))[1] AS open, max(price) AS high, min(price) AS low,
+  (array_agg(price ORDER BY timestamp, trade_id))[count(*)] AS close,
+  sum(quantity) AS volume, sum(price * quantity) AS turnover, count(*) AS num_trades, max(created_at) AS created_at
+FROM trade_snapshots GROUP BY symbol_id, time_bucket(INTERVAL '1 minute', timestamp)
+WITH NO DATA;
+
+SELECT add_continuous_aggregate_policy('trade_candles_1m', start_offset => INTERVAL '60 hours', end_offset => INTERVAL '1 minute', schedule_interval => INTERVAL '5 minutes', if_not_exists => true);
+
+CREATE MATERIALIZED VIEW IF NOT EXISTS trade_candles_1h WITH (timescaledb.continuous, timescaledb.materialized_only = false) AS
+SELECT symbol_id, time_bucket(INTERVAL '1 hour', timestamp) AS timestamp,
+  (array_agg(open ORDER BY timestamp))[1] AS open, max(high) AS high, min(low) AS low,
+  (array_agg(close ORDER BY timestamp))[count(*)] AS close,
+  sum(volume) AS volume, sum(turnover) AS turnover, CAST(sum(num_trades) AS bigint) AS num_trades,
+  max(created_at) AS created_at
+FROM trade_candles_1m GROUP BY symbol_id, time_bucket(INTERVAL '1 hour', timestamp)
+WITH NO DATA;
+
+SELECT add_continuous_aggregate_policy('trade_candles_1h', start_offset => NULL, end_offset => INTERVAL '1 hour', schedule_interval => INTERVAL '30 minutes', if_not_exists => true);
+
+CREATE MATERIALIZED VIEW IF NOT EXISTS trade_candles_1d WITH (timescaledb.continuous, timescaledb.materialized_only = false) AS
+SELECT symbol_id, time_bucket(INTERVAL '1 day', timestamp) AS timestamp,
+  (array_agg(open ORDER BY timestamp))[1] AS open, max(high) AS high, min(low) AS low,
+  (array_agg(close ORDER BY timestamp))[count(*)] AS close,
+  sum(volume) AS volume, sum(turnover) AS turnover, CAST(sum(num_trades) AS bigint) AS num_trades,
+  max(created_at) AS created_at
+FROM trade_candles_1h GROUP BY symbol_id, time_bucket(INTERVAL '1 day', timestamp)
+WITH NO DATA;
+
+SELECT add_continuous_aggregate_policy('trade_candles_1d', start_offset => NULL, end_offset => INTERVAL '1 hour', schedule_interval => INTERVAL '6 hours', if_not_exists => true);
+
+CREATE MATERIALIZED VIEW IF NOT EXISTS quote_candles_1m WITH (timescaledb.continuous, timescaledb.materialized_only = false) AS
+SELECT symbol_id, time_bucket(INTERVAL '1 minute', timestamp) AS timestamp,
+  (array_agg((bid_price + ask_price) / 2 ORDER BY timestamp))[1] AS open,
+  max((bid_price + ask_price) / 2) AS high, min((bid_price + ask_price) / 2) AS low,
+  (array_agg((bid_price + ask_price) / 2 ORDER BY timestamp))[count(*)] AS close,
+  count(*) AS num_quotes, max(created_at) AS created_at
+FROM book_ticker_snapshots GROUP BY symbol_id, time_bucket(INTERVAL '1 minute', timestamp)
+WITH NO DATA;
+
+SELECT add_continuous_aggregate_policy('quote_candles_1m', start_offset => INTERVAL '60 hours', end_offset => INTERVAL '1 minute', schedule_interval => INTERVAL '5 minutes', if_not_exists => true);
+
+CREATE MATERIALIZED VIEW IF NOT EXISTS quote_candles_1h WITH (timescaledb.continuous, timescaledb.materialized_only = false) AS
+SELECT symbol_id, time_bucket(INTERVAL '1 hour', timestamp) AS timestamp,
+  (array_agg(open ORDER BY timestamp))[1] AS open, max(high) AS high, min(low) AS low,
+  (array_agg(close ORDER BY timestamp))[count(*)] AS close,
+  CAST(sum(num_quotes) AS bigint) AS num_quotes, max(created_at) AS created_at
+FROM quote_candles_1m GROUP BY symbol_id, time_bucket(INTERVAL '1 hour', timestamp)
+WITH NO DATA;
+
+SELECT add_continuous_aggregate_policy('quote_candles_1h', start_offset => NULL, end_offset => INTERVAL '1 hour', schedule_interval => INTERVAL '30 minutes', if_not_exists => true);
+
+CREATE MATERIALIZED VIEW IF NOT EXISTS quote_candles_1d WITH (timescaledb.continuous, timescaledb.materialized_only = false) AS
+SELECT symbol_id, time_bucket(INTERVAL '1 day', timestamp) AS timestamp,
+  (array_agg(open ORDER BY timestamp))[1] AS open, max(high) AS high, min(low) AS low,
+  (array_agg(close ORDER BY timestamp))[count(*)] AS close,
+  CAST(sum(num_quotes) AS bigint) AS num_quotes, max(created_at) AS created_at
+FROM quote_candles_1h GROUP BY symbol_id, time_bucket(INTERVAL '1 day', timestamp)
+WITH NO DATA;
+
+SELECT add_continuous_aggregate_policy('quote_candles_1d', start_offset => NULL, end_offset => INTERVAL '1 hour', schedule_interval => INTERVAL '6 hours', if_not_exists => true);
+
+UPDATE alembic_version SET version_num='0006' WHERE alembic_version.version_num = '0005';
 
 COMMIT;
 

@@ -21,11 +21,12 @@ from sqlalchemy import Connection, text
 from arbstore.database import Database
 from arbstore.errors import ConfigurationError
 from arbstore.models import Base
-from arbstore.timescale import autogenerate, catalog
+from arbstore.timescale import catalog
 from arbstore.timescale.catalog import Edition
 
 # Two deploys at once: the second waits here, then finds nothing to do. (crc32 of b"arbstore.migrations")
 _LOCK = 0x9E5A06A0
+_PLUGINS = ["alembic.autogenerate.*", "arbstore.timescale"]
 _RUNNING = threading.Lock()
 
 log = logging.getLogger(__name__)
@@ -129,6 +130,7 @@ def _run_offline() -> None:
     context.configure(
         dialect_name="postgresql",
         target_metadata=Base.metadata,
+        dialect_opts={"paramstyle": "named"},  # the default one doubles each percent sign
         literal_binds=True,
         timescale_edition=edition,
     )
@@ -149,7 +151,7 @@ def _run_online(connection: Connection) -> None:
     context.configure(
         connection=connection,
         target_metadata=Base.metadata,
-        process_revision_directives=autogenerate.add_hypertables,
+        autogenerate_plugins=_PLUGINS,
         timescale_edition=edition,
     )
     with context.begin_transaction():

@@ -8,7 +8,7 @@ from sqlalchemy import Text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from arbstore.models.base import Base, Exact, ExchangeKey, ReceivedAt, Timestamp, not_below_zero
-from arbstore.timescale import Hypertable
+from arbstore.timescale import Columnstore, Hypertable
 
 
 class BalanceSnapshot(Base):
@@ -21,7 +21,13 @@ class BalanceSnapshot(Base):
         ),
         {
             "comment": "balances of accounts, in units of the asset",
-            "info": Hypertable(timedelta(hours=6), retention=timedelta(days=14)).info,
+            "info": Hypertable(
+                timedelta(hours=6),
+                retention=timedelta(days=14),
+                columnstore=Columnstore(
+                    timedelta(days=1), segment_by=["exchange_id", "asset_name"], order_by=["timestamp DESC"]
+                ),
+            ).info,
         },
     )
 

@@ -21,7 +21,7 @@ from arbstore.models.base import (
     one_of,
 )
 from arbstore.records import CollectorState
-from arbstore.timescale import Hypertable
+from arbstore.timescale import Columnstore, Hypertable
 
 
 class ArbitrageOpportunity(Base):
@@ -35,7 +35,13 @@ class ArbitrageOpportunity(Base):
         CheckConstraint("duration_ms >= 0", name="duration_ms"),
         {
             "comment": "chances to buy on one exchange and sell on another",
-            "info": Hypertable(timedelta(hours=6), retention=timedelta(days=14)).info,
+            "info": Hypertable(
+                timedelta(hours=6),
+                retention=timedelta(days=14),
+                columnstore=Columnstore(
+                    timedelta(days=1), segment_by=["symbol_id", "sell_exchange_id"], order_by=["timestamp DESC"]
+                ),
+            ).info,
         },
     )
 
@@ -64,7 +70,13 @@ class OrderFlowMetrics(Base):
         CheckConstraint("trade_imbalance BETWEEN -1 AND 1", name="trade_imbalance"),
         {
             "comment": "order-flow metrics",
-            "info": Hypertable(timedelta(hours=1), retention=timedelta(days=7)).info,
+            "info": Hypertable(
+                timedelta(hours=1),
+                retention=timedelta(days=7),
+                columnstore=Columnstore(
+                    timedelta(days=1), segment_by=["symbol_id", "window_seconds"], order_by=["timestamp DESC"]
+                ),
+            ).info,
         },
     )
 
@@ -89,7 +101,13 @@ class CollectorStatus(Base):
         *not_below_zero("messages_per_second"),
         {
             "comment": "state of the collectors",
-            "info": Hypertable(timedelta(hours=6), retention=timedelta(days=7)).info,
+            "info": Hypertable(
+                timedelta(hours=6),
+                retention=timedelta(days=7),
+                columnstore=Columnstore(
+                    timedelta(days=1), segment_by=["exchange_id", "collector"], order_by=["timestamp DESC"]
+                ),
+            ).info,
         },
     )
 

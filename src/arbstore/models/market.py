@@ -1,7 +1,8 @@
 """What markets say: quotes, trades, funding rates, ticks and candles.
 
 A key begins with the series and ends with the time; it serves both "latest" and "history", and there is no other
-index: each is paid for on every row.
+index: each is paid for on every row. The columnstore groups by the series and sorts by the time too, and takes rows
+when they are older than those that usually come late: an upsert still finds them there, at a higher price.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from arbstore.models.base import (
     one_of,
 )
 from arbstore.records import Side
-from arbstore.timescale import Hypertable
+from arbstore.timescale import Columnstore, Hypertable
 
 
 class BookTickerSnapshot(Base):
@@ -37,7 +38,11 @@ class BookTickerSnapshot(Base):
         *not_below_zero("bid_qty", "ask_qty"),
         {
             "comment": "best bid and ask",
-            "info": Hypertable(timedelta(minutes=30), retention=timedelta(days=3)).info,
+            "info": Hypertable(
+                timedelta(minutes=30),
+                retention=timedelta(days=3),
+                columnstore=Columnstore(timedelta(hours=6), segment_by=["symbol_id"], order_by=["timestamp DESC"]),
+            ).info,
         },
     )
 
@@ -58,7 +63,14 @@ class TradeSnapshot(Base):
         *above_zero("price"),
         *not_below_zero("quantity"),
         one_of("side", list(Side)),
-        {"comment": "trades", "info": Hypertable(timedelta(minutes=30), retention=timedelta(days=3)).info},
+        {
+            "comment": "trades",
+            "info": Hypertable(
+                timedelta(minutes=30),
+                retention=timedelta(days=3),
+                columnstore=Columnstore(timedelta(hours=6), segment_by=["symbol_id"], order_by=["timestamp DESC"]),
+            ).info,
+        },
     )
 
     symbol_id: Mapped[SymbolKey]
@@ -79,7 +91,11 @@ class FundingRateSnapshot(Base):
         *above_zero("mark_price", "index_price"),
         {
             "comment": "funding rates of perpetuals",
-            "info": Hypertable(timedelta(hours=1), retention=timedelta(days=14)).info,
+            "info": Hypertable(
+                timedelta(hours=1),
+                retention=timedelta(days=14),
+                columnstore=Columnstore(timedelta(days=1), segment_by=["symbol_id"], order_by=["timestamp DESC"]),
+            ).info,
         },
     )
 
@@ -102,7 +118,11 @@ class Tick(Base):
         *not_below_zero("volume"),
         {
             "comment": "quotes without sizes",
-            "info": Hypertable(timedelta(hours=1), retention=timedelta(days=7)).info,
+            "info": Hypertable(
+                timedelta(hours=1),
+                retention=timedelta(days=7),
+                columnstore=Columnstore(timedelta(days=1), segment_by=["symbol_id"], order_by=["timestamp DESC"]),
+            ).info,
         },
     )
 
@@ -125,7 +145,15 @@ class Candle(Base):
         *not_below_zero("volume"),
         CheckConstraint("num_trades >= 0", name="num_trades"),
         CheckConstraint("low <= LEAST(open, close) AND high >= GREATEST(open, close)", name="range"),
-        {"comment": "open, high, low and close", "info": Hypertable(timedelta(days=7)).info},
+        {
+            "comment": "open, high, low and close",
+            "info": Hypertable(
+                timedelta(days=7),
+                columnstore=Columnstore(
+                    timedelta(days=30), segment_by=["symbol_id", "timeframe"], order_by=["timestamp DESC"]
+                ),
+            ).info,
+        },
     )
 
     symbol_id: Mapped[SymbolKey]

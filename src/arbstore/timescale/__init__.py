@@ -1,10 +1,12 @@
 """TimescaleDB for SQLAlchemy and Alembic: declared on the model, deployed by revisions, compared by autogenerate.
 
-Knows nothing of markets, and works on every edition: plain PostgreSQL, TimescaleDB Apache, TimescaleDB Community. The
-operations of Alembic are in `arbstore.timescale.operations`, what a server has in `arbstore.timescale.catalog`.
+Knows nothing of markets, and works on every edition: plain PostgreSQL, TimescaleDB Apache, TimescaleDB Community.
+Here is what models declare. The operations of Alembic are in `operations`, its plugin in `plugin`, what a server has in
+`catalog` and `state`, and how it differs from what is declared in `comparison`.
 """
 
 from arbstore.timescale.aggregate import ContinuousAggregate, Refresh, aggregates, time_bucket
+from arbstore.timescale.checks import check, check_table
 from arbstore.timescale.edition import Edition, Feature
 from arbstore.timescale.errors import DeclarationError
 from arbstore.timescale.hypertable import Columnstore, Hypertable, Space, declared, hypertables
@@ -19,6 +21,8 @@ __all__ = [
     "Refresh",
     "Space",
     "aggregates",
+    "check",
+    "check_table",
     "declared",
     "hypertables",
     "time_bucket",

@@ -127,6 +127,11 @@ class ContinuousAggregate:
         return found
 
     @property
+    def root(self) -> Table:
+        """The hypertable at the bottom of the stack."""
+        return self.source if self.over is None else self.over.root
+
+    @property
     def sql(self) -> str:
         """The query as PostgreSQL reads it, values written out."""
         dialect = postgresql.dialect(paramstyle="named")  # type: ignore[no-untyped-call] # untyped in SQLAlchemy

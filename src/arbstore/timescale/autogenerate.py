@@ -1,70 +1,130 @@
-"""What `alembic revision --autogenerate` writes for a table that declares a hypertable."""
+"""What `alembic revision --autogenerate` and `alembic check` see of TimescaleDB, and how revisions write it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from datetime import timedelta
+import logging
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from alembic.autogenerate import renderers
 from alembic.autogenerate.api import AutogenContext
-from alembic.operations.ops import CreateTableOp, DropTableOp, MigrateOperation, MigrationScript, OpContainer
-from alembic.runtime.migration import MigrationContext
+from alembic.operations.ops import (
+    CreateTableOp,
+    DropIndexOp,
+    DropTableOp,
+    MigrateOperation,
+    ModifyTableOps,
+    UpgradeOps,
+)
+from alembic.util import PriorityDispatchResult
+from sqlalchemy import Table, text
 
-from arbstore.timescale.hypertable import DECLARED, Hypertable
-from arbstore.timescale.operations import AddRetentionPolicyOp, CreateHypertableOp, RemoveRetentionPolicyOp
+from arbstore.timescale import catalog
+from arbstore.timescale.comparison import Differences, Scope
+from arbstore.timescale.hypertable import DECLARED
+from arbstore.timescale.operations import GoneWithRelationOp, TimescaleOp, edition_of
+
+log = logging.getLogger(__name__)
+
+_INTERNAL = {"timescaledb_information", "timescaledb_experimental"}
+_TIME_INDEXES = text(
+    "SELECT c.relname FROM timescaledb_information.dimensions d"
+    " JOIN pg_index i ON i.indrelid = to_regclass(format('%I.%I', d.hypertable_schema, d.hypertable_name))"
+    " JOIN pg_class c ON c.oid = i.indexrelid"
+    " WHERE d.dimension_number = 1 AND d.hypertable_name = :table"
+    "  AND d.hypertable_schema = coalesce(CAST(:schema AS name), current_schema())"
+    "  AND NOT i.indisunique AND i.indnatts <= 2 AND i.indpred IS NULL AND c.relname LIKE '%\\_idx'"
+    "  AND pg_index_column_has_property(i.indexrelid, i.indnatts, 'desc')"
+    "  AND pg_get_indexdef(i.indexrelid, i.indnatts, false) = quote_ident(d.column_name)"
+)
 
 
-def add_hypertables(_context: MigrationContext, _revision: object, scripts: list[MigrationScript]) -> None:
-    """Follow each new table by the operations that it declares; for `process_revision_directives`."""
-    for script in scripts:
-        declarations: dict[str, Hypertable] = {}
-        for upgrade in script.upgrade_ops_list:
-            upgrade.ops = list(_upgraded(upgrade, declarations))
-        for downgrade in script.downgrade_ops_list:
-            downgrade.ops = list(_downgraded(downgrade, declarations))
+def hide_internal_schemas(
+    _context: AutogenContext, _upgrade: UpgradeOps, schemas: set[str | None]
+) -> PriorityDispatchResult:
+    """Keep TimescaleDB's own schemas, with chunks and catalogs, from being compared."""
+    schemas -= {name for name in schemas if name and (name.startswith("_timescaledb_") or name in _INTERNAL)}
+    return PriorityDispatchResult.CONTINUE
 
 
-def _upgraded(container: OpContainer, declarations: dict[str, Hypertable]) -> Iterable[MigrateOperation]:
-    for op in container.ops:
+def keep_time_indexes(
+    context: AutogenContext, changes: ModifyTableOps, schema: str | None, name: str, _there: object, _declared: object
+) -> PriorityDispatchResult:
+    """Drop no index that TimescaleDB added by itself when a table became a hypertable."""
+    connection = context.connection
+    dropped = any(isinstance(op, DropIndexOp) for op in changes.ops)
+    if connection is not None and dropped and catalog.edition(connection).has_hypertables:
+        own = connection.scalars(_TIME_INDEXES, {"schema": schema, "table": name}).all()
+        changes.ops[:] = [op for op in changes.ops if not (isinstance(op, DropIndexOp) and op.index_name in own)]
+    return PriorityDispatchResult.CONTINUE
+
+
+def compare_declarations(
+    context: AutogenContext, upgrade: UpgradeOps, schemas: set[str | None]
+) -> PriorityDispatchResult:
+    """Add to the upgrade what makes the server as the models declare; the reverse follows from it."""
+    if context.connection is None or context.metadata is None:
+        return PriorityDispatchResult.CONTINUE
+    differences = Differences(
+        context.connection,
+        context.metadata,
+        retentions=context.opts.get("timescale_retentions"),
+        scope=_scope(context, schemas),
+    )
+    edition = edition_of(context.migration_context)
+    created = {(op.schema, op.table_name) for op in upgrade.ops if isinstance(op, CreateTableOp)}
+    new = {(table.schema, table.name): table for table in differences.tables() if _names(table, differences) & created}
+    tables = [op for table in differences.tables() if table not in new.values() for op in differences.of_table(table)]
+    views = list(differences.of_aggregates(lambda table: table not in new.values()))
+    unseen = {op.needs for op in [*tables, *views] if not edition.has(op.needs)}
+    if unseen:
+        log.warning(
+            "the server's edition (%s) has no %s: changes of these in tables that exist are not seen here;"
+            " generate revisions on TimescaleDB's Community edition",
+            edition,
+            ", ".join(sorted(unseen)),
+        )
+    upgrade.ops[:] = [
+        *differences.dropped_aggregates(),
+        *_beside_tables(upgrade.ops, new, differences),
+        *(op for op in [*tables, *views] if edition.has(op.needs)),
+        *differences.of_aggregates(lambda table: table in new.values()),
+    ]
+    return PriorityDispatchResult.CONTINUE
+
+
+def _names(table: Table, differences: Differences) -> set[tuple[str | None, str]]:
+    schema, name = differences.key(table)
+    return {(table.schema, name), (schema, name), *([(None, name)] if schema == differences.found.schema else [])}
+
+
+def _beside_tables(
+    ops: Sequence[MigrateOperation], new: dict[tuple[str | None, str], Table], differences: Differences
+) -> Iterator[MigrateOperation]:
+    for op in ops:
+        if isinstance(op, DropTableOp):
+            yield from differences.of_dropped_table(op.schema, op.table_name)
         yield op
-        if isinstance(op, CreateTableOp) and (declared := op.info.pop(DECLARED, None)) is not None:
-            declarations[op.table_name] = declared
-            yield CreateHypertableOp(
-                op.table_name, declared.time_column, chunk_interval=declared.chunk_interval, schema=op.schema
-            )
-            if declared.retention is not None:
-                yield AddRetentionPolicyOp(op.table_name, drop_after=declared.retention, schema=op.schema)
+        if isinstance(op, CreateTableOp) and (op.schema, op.table_name) in new:
+            op.info.pop(DECLARED, None)  # said by the operations that follow
+            yield from differences.of_new_table(new[op.schema, op.table_name])
 
 
-def _downgraded(container: OpContainer, declarations: dict[str, Hypertable]) -> Iterable[MigrateOperation]:
-    for op in container.ops:
-        if isinstance(op, DropTableOp) and (declared := declarations.get(op.table_name)) and declared.retention:
-            yield RemoveRetentionPolicyOp(op.table_name, schema=op.schema)
-        yield op
+def _scope(context: AutogenContext, schemas: Iterable[str | None]) -> Scope:
+    def has_table(table: Table) -> bool:
+        return context.run_object_filters(table, table.name, "table", False, None)
+
+    def has_view(schema: str, name: str) -> bool:
+        return context.run_name_filters(name, "table", {"schema_name": schema})
+
+    return Scope(has_table, has_view, frozenset(schemas))
 
 
-def _call(context: AutogenContext, name: str, *values: str, schema: str | None, **options: timedelta) -> str:
+@renderers.dispatch_for(TimescaleOp)
+def _render(context: AutogenContext, op: Any) -> str | list[str]:
+    if isinstance(op, GoneWithRelationOp):
+        return []
     context.imports.add("from datetime import timedelta")
     context.imports.add("import arbstore.timescale.operations  # noqa: F401 # gives op its hypertables")
-    words = [repr(value) for value in values]
-    words += [f"{option}=timedelta(seconds={value.total_seconds():.0f})" for option, value in options.items()]
-    if schema is not None:
-        words.append(f"schema={schema!r}")
-    return f"op.{name}({', '.join(words)})"
-
-
-@renderers.dispatch_for(CreateHypertableOp)
-def _render_create(context: AutogenContext, op: Any) -> str:
-    interval = op.chunk_interval
-    return _call(context, "create_hypertable", op.relation, op.time_column, schema=op.schema, chunk_interval=interval)
-
-
-@renderers.dispatch_for(AddRetentionPolicyOp)
-def _render_add_retention(context: AutogenContext, op: Any) -> str:
-    return _call(context, "add_retention_policy", op.relation, schema=op.schema, drop_after=op.drop_after)
-
-
-@renderers.dispatch_for(RemoveRetentionPolicyOp)
-def _render_remove_retention(context: AutogenContext, op: Any) -> str:
-    return _call(context, "remove_retention_policy", op.relation, schema=op.schema)
+    arguments: list[str] = op.arguments()
+    return f"op.{op.name}({', '.join(arguments)})"

@@ -1,16 +1,15 @@
 """TimescaleDB's DDL as Alembic operations: importing this gives them to `op`.
 
-Each is safe on every edition: what one lacks is logged when the operation runs, and stays on record as what
-`arbstore.timescale.missing` finds. An operation on a table that is still ordinary (it was deployed on plain PostgreSQL)
+Each is safe on every edition: what one lacks is logged when the operation runs, and stays on record as what `missing`
+of `arbstore.timescale.comparison` finds. Where a table is still ordinary, deployed on plain PostgreSQL, the operation
 waits likewise. Offline (`--sql`) they are printed for the richest edition, or for that of `timescale_edition`.
 """
 
 from arbstore.timescale.operations.aggregates import (
-    AddContinuousAggregatePolicyOp,
     CreateContinuousAggregateOp,
     DropContinuousAggregateOp,
     RefreshContinuousAggregateOp,
-    RemoveContinuousAggregatePolicyOp,
+    SetMaterializedOnlyOp,
 )
 from arbstore.timescale.operations.columnstore import (
     AddColumnstorePolicyOp,
@@ -19,7 +18,8 @@ from arbstore.timescale.operations.columnstore import (
     RemoveColumnstorePolicyOp,
 )
 from arbstore.timescale.operations.hypertables import CreateHypertableOp, RevertHypertableOp, SetChunkIntervalOp
-from arbstore.timescale.operations.operation import TimescaleOp, edition_of
+from arbstore.timescale.operations.operation import GoneWithRelationOp, TimescaleOp, edition_of
+from arbstore.timescale.operations.refreshing import AddContinuousAggregatePolicyOp, RemoveContinuousAggregatePolicyOp
 from arbstore.timescale.operations.retention import AddRetentionPolicyOp, RemoveRetentionPolicyOp
 
 __all__ = [
@@ -31,12 +31,14 @@ __all__ = [
     "DisableColumnstoreOp",
     "DropContinuousAggregateOp",
     "EnableColumnstoreOp",
+    "GoneWithRelationOp",
     "RefreshContinuousAggregateOp",
     "RemoveColumnstorePolicyOp",
     "RemoveContinuousAggregatePolicyOp",
     "RemoveRetentionPolicyOp",
     "RevertHypertableOp",
     "SetChunkIntervalOp",
+    "SetMaterializedOnlyOp",
     "TimescaleOp",
     "edition_of",
 ]

@@ -1,16 +1,15 @@
-"""`op.create_continuous_aggregate`, `op.add_continuous_aggregate_policy`, their reversals, and the refresh by hand."""
+"""`op.create_continuous_aggregate`, its reversal, what can be altered of one, and its refresh by hand."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 
 from alembic.operations import Operations
 from sqlalchemy import Connection
 
 from arbstore.timescale import catalog
 from arbstore.timescale.catalog import Feature
-from arbstore.timescale.intervals import interval, spoken
 from arbstore.timescale.operations.operation import TimescaleOp, known, quoted, regclass
 
 
@@ -110,102 +109,44 @@ class DropContinuousAggregateOp(TimescaleOp):
         return known(self, self.former)
 
 
-@Operations.register_operation("add_continuous_aggregate_policy")
+@Operations.register_operation("set_materialized_only")
 @dataclass(frozen=True)
-class AddContinuousAggregatePolicyOp(TimescaleOp):
-    """Let the server refresh an aggregate."""
+class SetMaterializedOnlyOp(TimescaleOp):
+    """Let reading an aggregate add what is not computed yet, or not."""
 
-    name = "add_continuous_aggregate_policy"
+    name = "set_materialized_only"
     needs = Feature.AGGREGATES
 
     relation: str
-    start_offset: timedelta | None = field(kw_only=True)
-    end_offset: timedelta = field(kw_only=True)
-    every: timedelta = field(kw_only=True)
+    materialized_only: bool
     schema: str | None = field(default=None, kw_only=True)
 
     @classmethod
-    def add_continuous_aggregate_policy(
-        cls,
-        operations: Operations,
-        view: str,
-        *,
-        start_offset: timedelta | None,
-        end_offset: timedelta,
-        every: timedelta,
-        schema: str | None = None,
+    def set_materialized_only(
+        cls, operations: Operations, view: str, materialized_only: bool, *, schema: str | None = None
     ) -> None:
-        """Let the server compute anew, each `every`, what lies from `start_offset` to `end_offset` before now.
+        """Let reading an aggregate add what is not computed yet (False), or only show what is (True).
 
-        `start_offset` None begins with the oldest row. A policy that is there stays.
+            op.set_materialized_only("trades_1h", True)
 
-            op.add_continuous_aggregate_policy(
-                "trades_1h",
-                start_offset=timedelta(days=1),
-                end_offset=timedelta(hours=1),
-                every=timedelta(minutes=30),
-            )
-
-        Reversed by `op.remove_continuous_aggregate_policy`.
+        Reversed by its opposite.
         """
-        operations.invoke(cls(view, start_offset=start_offset, end_offset=end_offset, every=every, schema=schema))
+        operations.invoke(cls(view, materialized_only, schema=schema))
 
     def __str__(self) -> str:
         """Say it."""
-        start = "the beginning" if self.start_offset is None else f"{spoken(self.start_offset)} ago"
-        end = f"{spoken(self.end_offset)} ago" if self.end_offset else "now"
-        return f"refresh {self.place} every {spoken(self.every)}, from {start} to {end}"
+        shown = "only what is computed" if self.materialized_only else "also what is not computed yet"
+        return f"let {self.place} show {shown}"
 
     def statements(self) -> list[str]:
         """Return its SQL."""
-        start = "NULL" if self.start_offset is None else interval(self.start_offset)
-        return [
-            f"SELECT add_continuous_aggregate_policy({regclass(self.relation, self.schema)}, start_offset => {start},"
-            f" end_offset => {interval(self.end_offset)}, schedule_interval => {interval(self.every)},"
-            " if_not_exists => true)"
-        ]
+        only = str(self.materialized_only).lower()
+        view = quoted(self.relation, self.schema)
+        return [f"ALTER MATERIALIZED VIEW {view} SET (timescaledb.materialized_only = {only})"]
 
-    def reverse(self) -> RemoveContinuousAggregatePolicyOp:
-        """Return its removal."""
-        return RemoveContinuousAggregatePolicyOp(self.relation, schema=self.schema, former=self)
-
-
-@Operations.register_operation("remove_continuous_aggregate_policy")
-@dataclass(frozen=True)
-class RemoveContinuousAggregatePolicyOp(TimescaleOp):
-    """Undo `add_continuous_aggregate_policy`."""
-
-    name = "remove_continuous_aggregate_policy"
-    needs = Feature.AGGREGATES
-    removes = True
-
-    relation: str
-    schema: str | None = field(default=None, kw_only=True)
-    former: AddContinuousAggregatePolicyOp | None = field(default=None, kw_only=True, repr=False, compare=False)
-
-    @classmethod
-    def remove_continuous_aggregate_policy(
-        cls, operations: Operations, view: str, *, schema: str | None = None
-    ) -> None:
-        """Refresh the aggregate no more by itself.
-
-            op.remove_continuous_aggregate_policy("trades_1h")
-
-        Reversed by `op.add_continuous_aggregate_policy`.
-        """
-        operations.invoke(cls(view, schema=schema))
-
-    def __str__(self) -> str:
-        """Say it."""
-        return f"refresh {self.place} no more"
-
-    def statements(self) -> list[str]:
-        """Return its SQL."""
-        return [f"SELECT remove_continuous_aggregate_policy({regclass(self.relation, self.schema)}, if_exists => true)"]
-
-    def reverse(self) -> AddContinuousAggregatePolicyOp:
-        """Return the policy that was there."""
-        return known(self, self.former)
+    def reverse(self) -> SetMaterializedOnlyOp:
+        """Return the opposite."""
+        return replace(self, materialized_only=not self.materialized_only)
 
 
 @Operations.register_operation("refresh_continuous_aggregate")

@@ -11,7 +11,7 @@ from alembic.operations import Operations
 from arbstore.timescale.catalog import Feature
 from arbstore.timescale.hypertable import Order
 from arbstore.timescale.intervals import interval, spoken
-from arbstore.timescale.operations.operation import TimescaleOp, known, literal, quoted, regclass
+from arbstore.timescale.operations.operation import GoneWithRelationOp, TimescaleOp, known, literal, quoted, regclass
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,7 @@ class EnableColumnstoreOp(_ColumnstoreOp):
     segment_by: Sequence[str] = field(default=(), kw_only=True)
     order_by: Sequence[str] = field(default=(), kw_only=True)
     former: EnableColumnstoreOp | None = field(default=None, kw_only=True, repr=False, compare=False)
+    with_relation: bool = field(default=False, kw_only=True, repr=False, compare=False)  # comes and goes with it
 
     @classmethod
     def enable_columnstore(
@@ -75,8 +76,10 @@ class EnableColumnstoreOp(_ColumnstoreOp):
             settings.append(f"timescaledb.orderby = {literal(', '.join(map(_sorted_by, self.order_by)))}")
         return self._altered(*settings)
 
-    def reverse(self) -> EnableColumnstoreOp | DisableColumnstoreOp:
+    def reverse(self) -> TimescaleOp:
         """Return the former columns where there were any, else the end of it."""
+        if self.with_relation:
+            return GoneWithRelationOp(self)
         if self.former is not None:
             return EnableColumnstoreOp(
                 self.relation,

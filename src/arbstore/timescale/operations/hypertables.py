@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 
 from arbstore.timescale.catalog import Edition, Feature
 from arbstore.timescale.intervals import interval, spoken
-from arbstore.timescale.operations.operation import TimescaleOp, known, literal, regclass
+from arbstore.timescale.operations.operation import GoneWithRelationOp, TimescaleOp, known, literal, regclass
 from arbstore.timescale.operations.reverting import copied_back
 
 
@@ -29,6 +29,7 @@ class CreateHypertableOp(TimescaleOp):
     partitions: int | None = field(default=None, kw_only=True)
     migrate_data: bool = field(default=False, kw_only=True)
     schema: str | None = field(default=None, kw_only=True)
+    with_relation: bool = field(default=False, kw_only=True, repr=False, compare=False)  # comes and goes with it
 
     @classmethod
     def create_hypertable(
@@ -88,8 +89,10 @@ class CreateHypertableOp(TimescaleOp):
             made.append(f"SELECT add_dimension({table}, by_hash({literal(self.space_column)}, {self.partitions}))")
         return made
 
-    def reverse(self) -> RevertHypertableOp:
-        """Return what keeps the rows, in an ordinary table."""
+    def reverse(self) -> TimescaleOp:
+        """Return nothing to do where the table is dropped next, else what keeps its rows in an ordinary table."""
+        if self.with_relation:
+            return GoneWithRelationOp(self)
         return RevertHypertableOp(self.relation, schema=self.schema, former=self)
 
 

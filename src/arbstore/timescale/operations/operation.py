@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import nullcontext
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, dataclass, fields
 from datetime import timedelta
 from typing import Any, ClassVar, TypeVar
 
@@ -100,8 +100,8 @@ def _python(value: object) -> str:
     if isinstance(value, timedelta):
         parts = {"days": value.days, "seconds": value.seconds, "microseconds": value.microseconds}
         return f"timedelta({', '.join(f'{unit}={count}' for unit, count in parts.items() if count)})"
-    if isinstance(value, str) and "\n" in value and '"""' not in value and "\\" not in value and value[-1] != '"':
-        return f'"""{value}"""'
+    if isinstance(value, str) and "\n" in value:
+        return "\n".join(["", *(f"    {line!r}" for line in value.splitlines(keepends=True))])
     return repr(value)
 
 
@@ -120,6 +120,29 @@ def _run(operations: Operations, op: Any) -> None:
     with context.autocommit_block() if op.outside else nullcontext():
         for statement in op.statements():
             operations.execute(text(catalog.escaped(statement)))
+
+
+@dataclass(frozen=True)
+class GoneWithRelationOp(TimescaleOp):
+    """Stands for what goes when its table or view is dropped: nothing to do, and no line of a revision."""
+
+    name = "gone_with_relation"
+    needs = Feature.HYPERTABLES
+    removes = True
+
+    former: TimescaleOp
+
+    def __str__(self) -> str:
+        """Say it."""
+        return f"gone with {self.former.place}: {self.former}"
+
+    def statements(self) -> list[str]:
+        """Return no SQL."""
+        return []
+
+    def reverse(self) -> TimescaleOp:
+        """Return what was there."""
+        return self.former
 
 
 def known(op: TimescaleOp, former: _Op | None) -> _Op:
