@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import cached_property
 from typing import Self
 
@@ -196,9 +196,15 @@ class Database:
     async def begin(self) -> AsyncIterator[Store]:
         """Yield a Store in one transaction, which commits at the end and rolls back on any error."""
         async with self.session() as session:
-            yield Store(session, self.cache)
-            with translated():
-                await session.commit()
+            try:
+                yield Store(session, self.cache)
+                with translated():
+                    await session.commit()
+            except BaseException:
+                # What happened is to be told, not that a connection lost meanwhile cannot roll back: the server has.
+                with suppress(DatabaseConnectionError), translated():
+                    await session.rollback()
+                raise
 
     def session(self) -> AsyncSession:
         """Return a new session, to be closed, and committed, by the caller."""
