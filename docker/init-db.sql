@@ -363,7 +363,7 @@ ALTER TABLE book_ticker_snapshots SET (timescaledb.enable_columnstore = true, ti
 
 CALL add_columnstore_policy('book_ticker_snapshots', after => INTERVAL '6 hours', if_not_exists => true);
 
-ALTER TABLE trade_snapshots SET (timescaledb.enable_columnstore = true, timescaledb.segmentby = 'symbol_id', timescaledb.orderby = 'timestamp DESC NULLS FIRST');
+ALTER TABLE trade_snapshots SET (timescaledb.enable_columnstore = true, timescaledb.segmentby = 'symbol_id', timescaledb.orderby = 'timestamp DESC NULLS FIRST, trade_id DESC NULLS FIRST');
 
 CALL add_columnstore_policy('trade_snapshots', after => INTERVAL '6 hours', if_not_exists => true);
 

@@ -20,7 +20,7 @@ DAYS_30 = timedelta(days=30)
 # Each table's series, and the age at which its rows move: long before they go, and long after the last that come late.
 COLUMNSTORES = {
     "book_ticker_snapshots": (["symbol_id"], HOURS_6),
-    "trade_snapshots": (["symbol_id"], HOURS_6),
+    "trade_snapshots": (["symbol_id"], HOURS_6),  # and sorted by trade_id too: an upsert looks for it
     "funding_rate_snapshots": (["symbol_id"], DAY),
     "ticks": (["symbol_id"], DAY),
     "candles": (["symbol_id", "timeframe"], DAYS_30),
@@ -33,7 +33,8 @@ COLUMNSTORES = {
 
 def upgrade() -> None:
     for table, (series, after) in COLUMNSTORES.items():
-        op.enable_columnstore(table, segment_by=series, order_by=["timestamp DESC"])
+        order = ["timestamp DESC", "trade_id DESC"] if table == "trade_snapshots" else ["timestamp DESC"]
+        op.enable_columnstore(table, segment_by=series, order_by=order)
         op.add_columnstore_policy(table, after=after)
 
 

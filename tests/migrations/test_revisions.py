@@ -32,7 +32,10 @@ OBJECTS = text(
     "  AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.objid = p.oid AND d.deptype = 'e')"
     " ORDER BY 1"
 )
-JOBS = text("SELECT proc_name, hypertable_name FROM timescaledb_information.jobs WHERE hypertable_name IS NOT NULL")
+JOBS = text(
+    "SELECT proc_name, hypertable_name FROM timescaledb_information.jobs WHERE hypertable_name IS NOT NULL"
+    " ORDER BY 1, 2"
+)
 
 
 def leftovers(connection: Connection) -> list[str]:
@@ -221,6 +224,7 @@ async def test_autogenerate_writes_the_operations_that_a_new_table_declares(
     committed_db: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The walk of the README: declare a model, generate its revision, upgrade, check, and go back."""
+    head = migrations.head()
     revisions = tmp_path / "alembic"
     shutil.copytree(migrations.script_location(), revisions)
     monkeypatch.setattr(migrations, "script_location", lambda: revisions)
@@ -236,13 +240,13 @@ async def test_autogenerate_writes_the_operations_that_a_new_table_declares(
     try:
         async with committed_db.engine.connect() as connection:
             await connection.run_sync(
-                lambda sync: command.revision(migrations.config(sync), "Liquidations", autogenerate=True, rev_id="0004")
+                lambda sync: command.revision(migrations.config(sync), "Liquidations", autogenerate=True, rev_id="9999")
             )
-            written = next(revisions.glob("versions/0004*.py")).read_text()
+            written = next(revisions.glob("versions/9999*.py")).read_text()
             assert (
                 "op.create_hypertable('liquidations', 'timestamp', chunk_interval=timedelta(seconds=7200))" in written
             )
-            assert "op.add_retention_policy('liquidations', drop_after=timedelta(seconds=432000))" in written
+            assert "op.add_retention_policy('liquidations', drop_after=timedelta(days=5))" in written
             assert "op.remove_retention_policy('liquidations')" in written
             await connection.run_sync(migrations.upgrade)
             await connection.run_sync(check)
@@ -250,7 +254,7 @@ async def test_autogenerate_writes_the_operations_that_a_new_table_declares(
             found = await connection.run_sync(catalog.hypertables)
             assert ("liquidations" in found) == edition.has_hypertables
             await connection.rollback()
-            await connection.run_sync(migrations.downgrade, "0003")
+            await connection.run_sync(migrations.downgrade, head)
             assert not [name for name in await connection.run_sync(leftovers) if "liquidations" in name]
     finally:
         Base.metadata.remove(table)

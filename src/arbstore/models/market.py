@@ -68,7 +68,9 @@ class TradeSnapshot(Base):
             "info": Hypertable(
                 timedelta(minutes=30),
                 retention=timedelta(days=3),
-                columnstore=Columnstore(timedelta(hours=6), segment_by=["symbol_id"], order_by=["timestamp DESC"]),
+                columnstore=Columnstore(
+                    timedelta(hours=6), segment_by=["symbol_id"], order_by=["timestamp DESC", "trade_id DESC"]
+                ),
             ).info,
         },
     )

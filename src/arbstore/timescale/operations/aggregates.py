@@ -12,6 +12,24 @@ from arbstore.timescale import catalog
 from arbstore.timescale.catalog import Feature
 from arbstore.timescale.operations.operation import TimescaleOp, known, quoted, regclass
 
+# A refresh that is under way is told to stop, and takes catalog rows from under the DROP until it has.
+_DROP = """\
+DO $drop$
+BEGIN
+    FOR attempt IN 1 .. 100 LOOP
+        BEGIN
+            DROP MATERIALIZED VIEW IF EXISTS {view};
+            EXIT;
+        EXCEPTION WHEN internal_error THEN
+            IF attempt = 100 THEN
+                RAISE;
+            END IF;
+            PERFORM pg_sleep(0.1);
+        END;
+    END LOOP;
+END
+$drop$"""
+
 
 @Operations.register_operation("create_continuous_aggregate")
 @dataclass(frozen=True)
@@ -102,7 +120,7 @@ class DropContinuousAggregateOp(TimescaleOp):
 
     def statements(self) -> list[str]:
         """Return its SQL."""
-        return [f"DROP MATERIALIZED VIEW IF EXISTS {quoted(self.relation, self.schema)}"]
+        return [_DROP.replace("{view}", quoted(self.relation, self.schema))]
 
     def reverse(self) -> CreateContinuousAggregateOp:
         """Return what was there."""
