@@ -21,6 +21,7 @@ from sqlalchemy import Connection, text
 from arbstore.database import Database
 from arbstore.errors import ConfigurationError
 from arbstore.models import Base
+from arbstore.services import retention
 from arbstore.timescale import catalog
 from arbstore.timescale.catalog import Edition
 
@@ -148,15 +149,21 @@ def _run_online(connection: Connection) -> None:
         _wait_for_turn(connection)
         edition = catalog.enable(connection)
         connection.commit()
+    set_here = retention.overrides(connection)
+    connection.commit()
     context.configure(
         connection=connection,
         target_metadata=Base.metadata,
         autogenerate_plugins=_PLUGINS,
         timescale_edition=edition,
+        timescale_retentions=set_here,
     )
     with context.begin_transaction():
         _wait_for_turn(connection)
+        before = current(connection)
         context.run_migrations()
+        if current(connection) != before:
+            retention.enforce(connection)
 
 
 def _wait_for_turn(connection: Connection) -> None:

@@ -202,3 +202,30 @@ async def test_two_cleanups_of_one_database_never_overlap(committed_db: Database
                 await second.maintenance.cleanup()
     async with committed_db.begin() as second:
         await second.maintenance.cleanup()
+
+
+async def test_rows_are_not_dropped_that_an_aggregate_is_still_refreshed_over(committed_db: Database) -> None:
+    async with committed_db.engine.connect() as connection:
+        if not (await connection.run_sync(catalog.edition)).has_policies:
+            pytest.skip("only the Community edition of TimescaleDB has continuous aggregates")
+        await connection.rollback()
+        await connection.execution_options(isolation_level="AUTOCOMMIT")
+        await connection.execute(
+            text(
+                "CREATE MATERIALIZED VIEW tick_hours WITH (timescaledb.continuous) AS SELECT symbol_id,"
+                " time_bucket(INTERVAL '1 hour', timestamp) AS hour, max(bid) FROM ticks GROUP BY 1, 2 WITH NO DATA"
+            )
+        )
+        await connection.execute(
+            text(
+                "SELECT add_continuous_aggregate_policy('tick_hours', start_offset => INTERVAL '2 days',"
+                " end_offset => INTERVAL '1 hour', schedule_interval => INTERVAL '100 days')"
+            )
+        )
+    async with committed_db.begin() as store:
+        with pytest.raises(ValidationError, match="tick_hours is refreshed over the last 2 days"):
+            await store.maintenance.set_retention("ticks", DAY)
+        found = await of(store)
+        assert (found.keep_for, found.set_at) == (7 * DAY, None)
+        assert (await store.maintenance.set_retention("ticks", 2 * DAY)).keep_for == 2 * DAY
+        assert (await store.maintenance.set_retention("ticks", None)).keep_for is None

@@ -83,7 +83,7 @@ class _Import:
             except ExpiredRowsError as error:
                 if self.options.expired is not Expired.KEEP:
                     raise
-                # By itself, and before the rows: whoever cleans meanwhile sees it, and imports side by side do not wait.
+                # By itself, and before the rows: whoever cleans meanwhile sees it, and other imports need not wait.
                 lifted += await self._lift(error)
             else:
                 report.lifted += lifted

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from sqlalchemy import Connection, Table, delete, func, select
+from sqlalchemy import Connection, Table, delete, func, inspect, select
 from sqlalchemy.dialects.postgresql import insert
 
 from arbstore.errors import ValidationError
@@ -15,6 +16,7 @@ from arbstore.services.service import EARLIEST, Service, ago
 from arbstore.timescale import catalog, declared
 from arbstore.timescale.retention import (
     RetentionPolicy,
+    refresh_windows,
     remove_retention_policy,
     retention_policies,
     set_retention_policy,
@@ -24,6 +26,8 @@ from arbstore.timescale.retention import (
 _LOCK = 0xDF9AC81C
 
 _OVERRIDE = RetentionOverride.__table__
+
+log = logging.getLogger(__name__)
 
 
 class Retention(NamedTuple):
@@ -60,8 +64,8 @@ class Retentions(Service):
         """Keep the table's rows that long, None for good, whatever its model declares, now or later.
 
         It holds from the end of the session's transaction on: for the server's policy, and for every cleanup. Raises
-        ValidationError for another table than a time series, and for an age that is not more than zero or that
-        reaches back beyond the year 1.
+        ValidationError for another table than a time series, and for an age that is not more than zero, that reaches
+        back beyond the year 1, or that is shorter than what a continuous aggregate of the server is refreshed over.
         """
         check_ages({table: keep_for})
         if keep_for is not None and ago(keep_for) == EARLIEST:
@@ -69,16 +73,18 @@ class Retentions(Service):
         values = {"table_name": table, "keep_for": keep_for}
         statement = insert(_OVERRIDE).values(**values)
         changed = {"keep_for": statement.excluded.keep_for, "created_at": func.now()}
-        await self._lock()
+        await self._execute(select(func.pg_advisory_xact_lock(_LOCK)))
+        await self._on_connection(lambda connection: _check_refreshes(connection, table, keep_for))
         await self._execute(statement.on_conflict_do_update(constraint=_OVERRIDE.primary_key, set_=changed))
-        return await self._apply(table, keep_for)
+        return await self._applied(table, keep_for)
 
     async def reset_retention(self, table: str) -> Retention:
         """Keep the table's rows as long as its model declares; see `set_retention`."""
         keep_for = _declared(table)
-        await self._lock()
+        await self._execute(select(func.pg_advisory_xact_lock(_LOCK)))
+        await self._on_connection(lambda connection: _check_refreshes(connection, table, keep_for))
         await self._execute(delete(_OVERRIDE).where(_OVERRIDE.c.table_name == table))
-        return await self._apply(table, keep_for)
+        return await self._applied(table, keep_for)
 
     async def hold_retention(self, given: Mapping[str, timedelta | None] | None = None) -> dict[str, timedelta | None]:
         """Return how long each table is kept, by name; nobody changes that before the transaction ends.
@@ -89,19 +95,8 @@ class Retentions(Service):
         await self._execute(select(func.pg_advisory_xact_lock_shared(_LOCK)))
         return {found.table: found.keep_for for found in await self.retention()} | dict(given or {})
 
-    async def _lock(self) -> None:
-        await self._execute(select(func.pg_advisory_xact_lock(_LOCK)))
-
-    async def _apply(self, table: str, keep_for: timedelta | None) -> Retention:
-        def work(connection: Connection) -> None:
-            if not _has_jobs(connection, table):
-                return
-            if keep_for is None:
-                remove_retention_policy(connection, table)
-            else:
-                set_retention_policy(connection, table, keep_for)
-
-        await self._on_connection(work)
+    async def _applied(self, table: str, keep_for: timedelta | None) -> Retention:
+        await self._on_connection(lambda connection: _apply(connection, table, keep_for))
         return next(found for found in await self.retention() if found.table == table)
 
 
@@ -133,8 +128,42 @@ def _in_force(
     )
 
 
-def _has_jobs(connection: Connection, table: str) -> bool:
-    return catalog.edition(connection).has_policies and table in catalog.hypertables(connection)
+def overrides(connection: Connection) -> dict[str, timedelta | None]:
+    """Return what was set, by table; nothing where the schema is older than the table of it."""
+    if not inspect(connection).has_table(_OVERRIDE.name):
+        return {}
+    return {row[0]: row[1] for row in connection.execute(select(_OVERRIDE.c.table_name, _OVERRIDE.c.keep_for))}
+
+
+def enforce(connection: Connection) -> None:
+    """Bring the server's policies to what was set: a revision knows only what the models declare."""
+    if not overrides(connection):
+        return
+    for found in in_force(connection):
+        if found.set_at is not None and found.keep_for != found.wanted:
+            log.info("%s is kept %s again, as was set", found.table, found.wanted or "for good")
+            _apply(connection, found.table, found.wanted)
+
+
+def _apply(connection: Connection, table: str, keep_for: timedelta | None) -> None:
+    if not catalog.edition(connection).has_policies or table not in catalog.hypertables(connection):
+        return
+    if keep_for is None:
+        remove_retention_policy(connection, table)
+    else:
+        set_retention_policy(connection, table, keep_for)
+
+
+def _check_refreshes(connection: Connection, table: str, keep_for: timedelta | None) -> None:
+    if keep_for is None:
+        return
+    for view, window in refresh_windows(connection, table).items():
+        if window is None or window > keep_for:
+            reach = "everything" if window is None else f"the last {window}"
+            raise ValidationError(
+                f"{keep_for} is too short: {view} is refreshed over {reach}, and would lose what the dropped rows made",
+                field=table,
+            )
 
 
 def time_series() -> dict[str, Table]:

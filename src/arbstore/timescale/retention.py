@@ -61,3 +61,24 @@ def set_retention_policy(connection: Connection, table: str, drop_after: timedel
 def remove_retention_policy(connection: Connection, table: str) -> None:
     """Let the server keep all of the table, in the connection's transaction; nothing happens without a policy."""
     connection.execute(text(f"SELECT remove_retention_policy({_MEANT}, if_exists => true)"), {"table": table})
+
+
+def refresh_windows(connection: Connection, table: str) -> dict[str, timedelta | None]:
+    """Return how far back each continuous aggregate over the table is refreshed, by its name; None is all of it.
+
+    A refresh over rows that were dropped takes what was made of them away, too.
+    """
+    if not catalog.edition(connection).has_policies:
+        return {}
+    rows = connection.execute(
+        text(
+            "SELECT a.view_name, CAST(j.config ->> 'start_offset' AS interval)"
+            " FROM timescaledb_information.continuous_aggregates a JOIN timescaledb_information.jobs j"
+            " ON j.proc_name = 'policy_refresh_continuous_aggregate'"
+            " AND j.hypertable_schema = a.view_schema AND j.hypertable_name = a.view_name"
+            " WHERE to_regclass(format('%I.%I', a.hypertable_schema, a.hypertable_name))"
+            "  = to_regclass(quote_ident(:table)) ORDER BY 1"
+        ),
+        {"table": table},
+    )
+    return {row[0]: row[1] for row in rows}
