@@ -11,7 +11,7 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import Any
 
-from sqlalchemy import CTE, FromClause, Select, literal, select, true
+from sqlalchemy import CTE, FromClause, Select, func, literal, select, true, union_all
 from sqlalchemy.dialects.postgresql import Insert, insert
 
 from arbstore.models import CandleRollup
@@ -45,22 +45,29 @@ def roll_up_minutes_of(rolled: RollUp, chosen: CTE) -> Insert:
 def roll_up_between(rolled: RollUp, since: datetime, until: datetime, views: Mapping[str, FromClause]) -> Insert:
     """Store the minutes of all symbols' rows in [since, until), bounds that minutes begin at.
 
-    Those that a server keeps computed, in the tables of `views`, are left out.
+    Also those that a server keeps computed, in the tables of `views`: where it finds no rows it would forget them at
+    its next look. Of two of one minute the one of more rows is it: rows can have come late, or be gone already.
     """
     rows = rolled.rows
     minute = floor_to(MINUTE, rows.c.timestamp)
-    bars = (
+    made = (
         select(rows.c.symbol_id, minute.label("timestamp"), *rolled.bar)
         .where(rows.c.timestamp >= since, rows.c.timestamp < until)
         .group_by(rows.c.symbol_id, minute)
     )
-    return _store(rolled, bars, views.get(rolled.minutes.name))
+    computed = views.get(rolled.minutes.name)
+    if computed is None:
+        return _store(rolled, made)
+    known = select(computed).where(computed.c.timestamp >= since, computed.c.timestamp < until)
+    both = union_all(*(select(bars.c.symbol_id, *bar_of(bars)) for bars in (made.subquery(), known.subquery())))
+    bars = both.subquery("both")
+    count = func.coalesce(bars.c.num_trades, bars.c.num_quotes)
+    place = func.row_number().over(partition_by=[bars.c.symbol_id, bars.c.timestamp], order_by=count.desc())
+    ranked = select(bars, place.label("place")).subquery("ranked")
+    return _store(rolled, select(ranked).where(ranked.c.place == 1))
 
 
-def _store(rolled: RollUp, made: Select[Any], computed: FromClause | None = None) -> Insert:
+def _store(rolled: RollUp, made: Select[Any]) -> Insert:
     bars = made.subquery("bars")
     new = select(bars.c.symbol_id, literal(rolled.source.value), *bar_of(bars))
-    if computed is not None:
-        same = computed.c.symbol_id == bars.c.symbol_id, computed.c.timestamp == bars.c.timestamp
-        new = new.where(~select(computed.c.symbol_id).where(*same).exists())
     return insert(_ROLLED).from_select(["symbol_id", "source", *BAR], new).on_conflict_do_nothing()
