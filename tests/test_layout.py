@@ -21,6 +21,7 @@ LAYERS = [
     {"errors"},
 ]
 SQL = {"services", "bulk", "timescale"}
+VIEWS = SOURCE / "models" / "rollups.py"  # what a view is, its query says
 
 
 def modules() -> Iterator[tuple[str, Path, ast.Module]]:
@@ -81,7 +82,7 @@ def test_only_the_settings_read_the_environment() -> None:
 def test_only_three_places_build_queries() -> None:
     for part, path, tree in modules():
         names = {name.rpartition(".")[2] for name in imported(tree) if name.startswith("sqlalchemy")}
-        assert part in SQL or not names & {"select", "insert", "update", "delete"}, path
+        assert part in SQL or path == VIEWS or not names & {"select", "insert", "update", "delete"}, path
 
 
 def test_only_the_owner_of_a_transaction_commits() -> None:

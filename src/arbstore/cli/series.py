@@ -14,7 +14,7 @@ from arbstore.cli import show
 from arbstore.cli.command import options_of, parsed, run, settings_of
 from arbstore.cli.times import read_duration, read_moment, time_column
 from arbstore.database import Database, Store
-from arbstore.records import BookTicker, Snapshot
+from arbstore.records import BookTicker, CandleSource, Snapshot
 
 
 class Kind(StrEnum):
@@ -53,6 +53,13 @@ _IDS = ("symbol_id", "exchange_id", "buy_exchange_id")
 _HIDDEN = frozenset((*_IDS, "timestamp", "created_at", "symbol_base", "symbol_quote", "exchange_symbol"))
 
 _Timeframe = Annotated[str | None, typer.Option(metavar="LENGTH", help="Of candles: their length, such as 1m.")]
+_Source = Annotated[
+    CandleSource | None,
+    typer.Option(
+        help="Of candles: as a feed delivered them (the default), or made of our trades or quotes.",
+        case_sensitive=False,
+    ),
+]
 _Window = Annotated[int | None, typer.Option("--window", metavar="SECONDS", help="Of order_flow: the window's length.")]
 _Since = Annotated[
     datetime | None,
@@ -104,6 +111,7 @@ def history(
     until: _Until = None,
     limit: Annotated[int, typer.Option(min=1, help="At most so many rows, the newest.")] = 20,
     timeframe: _Timeframe = None,
+    source: _Source = None,
     window_seconds: _Window = None,
     sell_exchange: Annotated[
         str | None, typer.Option(metavar="NAME", help="Of opportunities: the exchange sold on.")
@@ -116,6 +124,7 @@ def history(
     \b
     arbstore history BINANCE_SPOT BTC USDT --since 2024-08-08
     arbstore history candles BINANCE_SPOT BTC USDT --timeframe 1m
+    arbstore history candles BINANCE_SPOT BTC USDT --timeframe 4h --source trades
     arbstore history balances BINANCE_SPOT USDT --limit 5
     """
     kind, words = _split(series)
@@ -123,11 +132,14 @@ def history(
     if len(words) + len(given) != len(kind.key):
         wanted = " ".join(f"{_OPTIONS[name]} …" if name in _OPTIONS else name.upper() for name in kind.key)
         raise typer.BadParameter(f"{kind} want {wanted}", param_hint="SERIES")
+    if source is not None and kind is not Kind.CANDLES:
+        raise _has_none(kind, "--source")
     key = [*words, *given.values()]
+    more = {} if source is None else {"source": source}
     _show(
         context,
         kind,
-        lambda store: getattr(store, kind).history(*key, since=since, until=until, limit=limit),
+        lambda store: getattr(store, kind).history(*key, **more, since=since, until=until, limit=limit),
     )
 
 
@@ -142,9 +154,12 @@ def _given(kind: Kind, **options: Any) -> dict[str, Any]:
     given = {name: value for name, value in options.items() if value is not None}
     for name in given:
         if name not in kind.key:
-            flag = _OPTIONS.get(name, f"--{name}")
-            raise typer.BadParameter(f"{kind.replace('_', ' ')} have none", param_hint=flag)
+            raise _has_none(kind, _OPTIONS.get(name, f"--{name}"))
     return given
+
+
+def _has_none(kind: Kind, flag: str) -> typer.BadParameter:
+    return typer.BadParameter(f"{kind.replace('_', ' ')} have none", param_hint=flag)
 
 
 def _show(context: typer.Context, kind: Kind, read: Callable[[Store], Awaitable[list[Snapshot]]]) -> None:
