@@ -117,3 +117,26 @@ def test_of_many_registered_symbols_the_first_are_shown_and_the_others_counted(
     text = arbstore("ingest", "--anyway", str(path)).stdout
     assert text.count("derived from its name") == 20
     assert "registered 3 more symbols" in text
+
+
+def test_rows_older_than_what_is_kept_want_a_word(quotes: str, arbstore: CommandLine) -> None:
+    result = arbstore("ingest", quotes, exits=1)
+    for words in (quotes, "2024-08-08 12:00 UTC", "book_ticker_snapshots keeps 3 days", "--keep", "--anyway"):
+        assert words in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    assert arbstore.json("symbols") == []
+
+
+def test_keep_says_what_it_keeps_for_good(quotes: str, arbstore: CommandLine) -> None:
+    assert "book_ticker_snapshots is kept for good from now on" in arbstore("ingest", quotes, "--keep").stdout
+    assert arbstore.json("db", "retention", "book_ticker_snapshots")[0]["keep_for"] is None
+    assert arbstore.json("ingest", quotes)["total"]["lifted"] == []
+
+
+def test_anyway_says_what_will_be_gone(quotes: str, arbstore: CommandLine) -> None:
+    assert "older than what book_ticker_snapshots keeps" in arbstore("ingest", quotes, "--anyway").stdout
+    assert arbstore.json("ingest", quotes, "--anyway")["total"]["expired"] == {"book_ticker_snapshots": 3}
+
+
+def test_keep_and_anyway_exclude_one_another(quotes: str, bare: CommandLine) -> None:
+    assert "one of them at a time" in bare("ingest", quotes, "--keep", "--anyway", exits=2).stderr

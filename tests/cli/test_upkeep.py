@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -12,6 +13,7 @@ from arbstore.cli.upkeep import stats_table
 from arbstore.database import Database
 from arbstore.models import Base
 from arbstore.services.maintenance import TableStats
+from arbstore.timescale import hypertables
 from tests.cli.conftest import CommandLine
 from tests.conftest import NOON, listing, quote
 
@@ -84,3 +86,75 @@ def test_a_table_is_kept_as_long_as_is_asked(age: str, arbstore: CommandLine) ->
 )
 def test_a_retention_that_cannot_be_read_is_a_usage_error(retention: str, reason: str, arbstore: CommandLine) -> None:
     assert reason in arbstore("db", "cleanup", "--retention", retention, exits=2).stderr
+
+
+def ticks_of(found: list[dict[str, Any]]) -> dict[str, Any]:
+    return next(row for row in found if row["table"] == "ticks")
+
+
+def test_retention_of_all_tables_is_shown(arbstore: CommandLine) -> None:
+    found = arbstore.json("db", "retention")
+    assert [row["table"] for row in found] == sorted(table.name for table, _ in hypertables(Base.metadata))
+    ticks = ticks_of(found)
+    assert (ticks["keep_for"], ticks["declared"], ticks["set_at"]) == ("P7D", "P7D", None)
+    lines = {line.split()[0]: line.split() for line in arbstore("db", "retention").stdout.splitlines() if line.strip()}
+    assert lines["ticks"][1:3] == ["7d", "7d"]
+    assert lines["candles"][1:3] == ["forever", "forever"]
+    assert "cleanup" in " ".join(lines["ticks"]) or "policy" in " ".join(lines["ticks"])
+
+
+def test_a_retention_that_is_set_is_shown_and_cleaned_by(old_quotes: Database, arbstore: CommandLine) -> None:
+    quotes = "book_ticker_snapshots"
+    assert quotes_of(arbstore.json("db", "retention", quotes, "--clear"))["keep_for"] is None
+    assert quotes_of(arbstore.json("db", "cleanup"))["retention"] is None
+    assert quotes_of(arbstore.json("db", "stats"))["rows"] == OLD_QUOTES + 1
+    assert "20d" in arbstore("db", "retention", quotes, "--set", "20d").stdout
+    assert quotes_of(arbstore.json("db", "cleanup", "--dry-run"))["retention"] == "P20D"
+    (status,) = [row for row in arbstore.json("db", "status")["tables"] if row["table"] == quotes]
+    assert status["retention"] == "P20D"
+    assert arbstore.json("db", "retention", quotes, "--reset")[0]["keep_for"] == "P3D"
+    assert [row["keep_for"] for row in arbstore.json("db", "retention", quotes)] == ["P3D"]
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (("tick", "--clear"), "tick: is no time-series table"),
+        (("exchanges",), "exchanges: is no time-series table"),
+        (("--set", "7d"), "is missing"),
+        (("ticks", "--set", "7d", "--clear"), "one of them at a time"),
+        (("ticks", "--clear", "--reset"), "one of them at a time"),
+        (("ticks", "--set", "soon"), "'soon' is no duration"),
+        (("ticks", "--set", "0d"), "'0d' is no duration"),
+    ],
+)
+def test_a_change_of_retention_that_cannot_be_read_is_a_usage_error(
+    words: tuple[str, ...], reason: str, bare: CommandLine
+) -> None:
+    assert reason in bare("db", "retention", *words, exits=2).stderr
+
+
+def test_a_retention_without_the_schema_names_the_remedy(empty: CommandLine) -> None:
+    assert "`arbstore db upgrade`" in empty("db", "retention", exits=3).stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (("--every", "soon"), "'soon' is no duration"),
+        (("--every", "0s"), "'0s' is no duration"),
+        (("--every", "500ms"), "'500ms' is too often: 1s at least"),
+        (("--every", "1h", "--dry-run"), "without --dry-run and --json"),
+        (("--every", "1h", "--json"), "without --dry-run and --json"),
+        (("--every", "1h", "--retention", "ticks=soon"), "'soon' is no duration"),
+    ],
+)
+def test_a_service_that_cannot_be_is_a_usage_error(words: tuple[str, ...], reason: str, bare: CommandLine) -> None:
+    assert reason in bare("db", "cleanup", *words, exits=2).stderr
+
+
+async def test_a_cleanup_beside_another_says_so(committed_db: Database, arbstore: CommandLine) -> None:
+    async with committed_db.begin() as store:
+        await store.maintenance.take_turn()
+        result = await asyncio.to_thread(arbstore, "db", "cleanup", exits=1)
+    assert "another cleanup of this database is under way" in result.stderr

@@ -13,7 +13,7 @@ from arbstore.bulk import InsertResult
 from arbstore.database import Database
 from arbstore.errors import ArbstoreError
 from arbstore.importers import Expired, ExpiredRowsError, IngestOptions, MalformedLineError, ingest
-from tests.importers.reading import BOOK_TICKER, TICKS, book_ticker, trade, write
+from tests.importers.reading import TICKS, book_ticker, trade, write
 
 DAY = timedelta(days=1)
 HEADER = "exchange,base,quote,timestamp,bid,ask\n"
@@ -155,7 +155,7 @@ async def test_keep_writes_a_file_of_several_tables_once(db: Database, tmp_path:
 
 
 async def test_keep_lifts_for_the_batch_that_needs_it(db: Database, tmp_path: Path) -> None:
-    quotes = [book_ticker(T=BOOK_TICKER["T"] + number) for number in range(50_000)]
+    quotes = [book_ticker(T=1_723_161_501_274 + number) for number in range(50_000)]
     path = write(tmp_path / "a.jsonl", *quotes, trade())
     report = await ingest(db, [path], IngestOptions(exchange=FUTURES, expired=Expired.KEEP))
     assert report.total.lifted == ["book_ticker_snapshots", "trade_snapshots"]

@@ -18,9 +18,9 @@ from arbstore.database import Database
 from arbstore.errors import ConfigurationError, translated
 from arbstore.models import Base
 from arbstore.records import Record
+from arbstore.services import retention
 from arbstore.timescale import catalog, hypertables
 from arbstore.timescale.catalog import Edition
-from arbstore.timescale.hypertable import Hypertable
 
 T = TypeVar("T")
 
@@ -198,6 +198,7 @@ def _status(connection: Connection) -> Status:
     edition = catalog.edition(connection)
     there = set(inspect(connection).get_table_names())
     states = catalog.hypertables(connection)
+    kept = retention.overrides(connection)
     return Status(
         database=_place(connection.engine.url),
         postgresql=".".join(map(str, connection.dialect.server_version_info or ())),
@@ -206,7 +207,13 @@ def _status(connection: Connection) -> Status:
         revision=migrations.current(connection),
         head=migrations.head(),
         tables=tuple(
-            _table_status(table.name, declared, states.get(table.name), exists=table.name in there)
+            _table_status(
+                table.name,
+                kept.get(table.name, declared.retention),
+                states.get(table.name),
+                jobs=edition.has_policies,
+                exists=table.name in there,
+            )
             for table, declared in hypertables(Base.metadata)
         ),
         lacks=_lacks(edition),
@@ -214,18 +221,18 @@ def _status(connection: Connection) -> Status:
 
 
 def _table_status(
-    name: str, declared: Hypertable, state: catalog.HypertableState | None, *, exists: bool
+    name: str, wanted: timedelta | None, state: catalog.HypertableState | None, *, jobs: bool, exists: bool
 ) -> TableStatus:
     policy = None if state is None else state.retention
-    retention = policy or declared.retention
+    kept = policy if state and jobs else wanted
     enforced_by = "a policy of the server" if policy else f"`{_CLEANUP}`"
     return TableStatus(
         table=name,
         kind="hypertable" if state else "ordinary" if exists else "missing",
         chunks=state and state.chunks,
         chunk_interval=state and state.chunk_interval,
-        retention=retention,
-        enforced_by=enforced_by if exists and retention else None,
+        retention=kept,
+        enforced_by=enforced_by if exists and kept else None,
     )
 
 
@@ -235,7 +242,7 @@ def _lacks(edition: Edition) -> tuple[Lack, ...]:
         instead = f"the tables are ordinary ones, and `{_CLEANUP}` deletes their old rows in batches"
         found.append(Lack(feature="hypertables", instead=instead))
     if not edition.has_policies:
-        instead = f"run `{_CLEANUP}` once a day, from cron or a timer"
+        instead = f"`{_CLEANUP} --every 1h` does it as a service, or `{_CLEANUP}` from cron or a timer"
         found.append(Lack(feature="retention policies", instead=instead))
     return tuple(found)
 
