@@ -86,7 +86,7 @@ COMMENT ON COLUMN book_ticker_snapshots.timestamp IS 'the exchange''s clock';
 
 COMMENT ON COLUMN book_ticker_snapshots.created_at IS 'when the collector received it';
 
-SELECT create_hypertable('book_ticker_snapshots', by_range('timestamp', INTERVAL '30 minutes'), create_default_indexes => false);
+SELECT create_hypertable('book_ticker_snapshots', by_range('timestamp', INTERVAL '30 minutes'), create_default_indexes => false, if_not_exists => true);
 
 SELECT add_retention_policy('book_ticker_snapshots', drop_after => INTERVAL '3 days', if_not_exists => true);
 
@@ -117,7 +117,7 @@ COMMENT ON COLUMN trade_snapshots.side IS 'the aggressor''s';
 
 COMMENT ON COLUMN trade_snapshots.created_at IS 'when the collector received it';
 
-SELECT create_hypertable('trade_snapshots', by_range('timestamp', INTERVAL '30 minutes'), create_default_indexes => false);
+SELECT create_hypertable('trade_snapshots', by_range('timestamp', INTERVAL '30 minutes'), create_default_indexes => false, if_not_exists => true);
 
 SELECT add_retention_policy('trade_snapshots', drop_after => INTERVAL '3 days', if_not_exists => true);
 
@@ -149,7 +149,7 @@ COMMENT ON COLUMN funding_rate_snapshots.funding_time IS 'when this rate settles
 
 COMMENT ON COLUMN funding_rate_snapshots.created_at IS 'when the collector received it';
 
-SELECT create_hypertable('funding_rate_snapshots', by_range('timestamp', INTERVAL '1 hour'), create_default_indexes => false);
+SELECT create_hypertable('funding_rate_snapshots', by_range('timestamp', INTERVAL '1 hour'), create_default_indexes => false, if_not_exists => true);
 
 SELECT add_retention_policy('funding_rate_snapshots', drop_after => INTERVAL '14 days', if_not_exists => true);
 
@@ -177,7 +177,7 @@ COMMENT ON COLUMN ticks.timestamp IS 'the exchange''s clock';
 
 COMMENT ON COLUMN ticks.created_at IS 'when the collector received it';
 
-SELECT create_hypertable('ticks', by_range('timestamp', INTERVAL '1 hour'), create_default_indexes => false);
+SELECT create_hypertable('ticks', by_range('timestamp', INTERVAL '1 hour'), create_default_indexes => false, if_not_exists => true);
 
 SELECT add_retention_policy('ticks', drop_after => INTERVAL '7 days', if_not_exists => true);
 
@@ -215,7 +215,7 @@ COMMENT ON COLUMN candles.timestamp IS 'when the bar begins';
 
 COMMENT ON COLUMN candles.created_at IS 'when the collector received it';
 
-SELECT create_hypertable('candles', by_range('timestamp', INTERVAL '7 days'), create_default_indexes => false);
+SELECT create_hypertable('candles', by_range('timestamp', INTERVAL '7 days'), create_default_indexes => false, if_not_exists => true);
 
 UPDATE alembic_version SET version_num='0002' WHERE alembic_version.version_num = '0001';
 
@@ -248,7 +248,7 @@ COMMENT ON COLUMN balance_snapshots.timestamp IS 'the exchange''s clock';
 
 COMMENT ON COLUMN balance_snapshots.created_at IS 'when the collector received it';
 
-SELECT create_hypertable('balance_snapshots', by_range('timestamp', INTERVAL '6 hours'), create_default_indexes => false);
+SELECT create_hypertable('balance_snapshots', by_range('timestamp', INTERVAL '6 hours'), create_default_indexes => false, if_not_exists => true);
 
 SELECT add_retention_policy('balance_snapshots', drop_after => INTERVAL '14 days', if_not_exists => true);
 
@@ -288,7 +288,7 @@ COMMENT ON COLUMN arbitrage_opportunities.net_profit IS 'in the quote currency, 
 
 COMMENT ON COLUMN arbitrage_opportunities.created_at IS 'when the collector received it';
 
-SELECT create_hypertable('arbitrage_opportunities', by_range('timestamp', INTERVAL '6 hours'), create_default_indexes => false);
+SELECT create_hypertable('arbitrage_opportunities', by_range('timestamp', INTERVAL '6 hours'), create_default_indexes => false, if_not_exists => true);
 
 SELECT add_retention_policy('arbitrage_opportunities', drop_after => INTERVAL '14 days', if_not_exists => true);
 
@@ -324,7 +324,7 @@ COMMENT ON COLUMN order_flow_metrics.timestamp IS 'the exchange''s clock';
 
 COMMENT ON COLUMN order_flow_metrics.created_at IS 'when the collector received it';
 
-SELECT create_hypertable('order_flow_metrics', by_range('timestamp', INTERVAL '1 hour'), create_default_indexes => false);
+SELECT create_hypertable('order_flow_metrics', by_range('timestamp', INTERVAL '1 hour'), create_default_indexes => false, if_not_exists => true);
 
 SELECT add_retention_policy('order_flow_metrics', drop_after => INTERVAL '7 days', if_not_exists => true);
 
@@ -351,7 +351,7 @@ COMMENT ON COLUMN collector_status.timestamp IS 'the exchange''s clock';
 
 COMMENT ON COLUMN collector_status.created_at IS 'when the collector received it';
 
-SELECT create_hypertable('collector_status', by_range('timestamp', INTERVAL '6 hours'), create_default_indexes => false);
+SELECT create_hypertable('collector_status', by_range('timestamp', INTERVAL '6 hours'), create_default_indexes => false, if_not_exists => true);
 
 SELECT add_retention_policy('collector_status', drop_after => INTERVAL '7 days', if_not_exists => true);
 
@@ -454,7 +454,7 @@ COMMENT ON COLUMN candle_rollups.turnover IS 'the sum of price * quantity';
 
 COMMENT ON COLUMN candle_rollups.created_at IS 'when the last of its rows was received';
 
-SELECT create_hypertable('candle_rollups', by_range('timestamp', INTERVAL '7 days'), create_default_indexes => false);
+SELECT create_hypertable('candle_rollups', by_range('timestamp', INTERVAL '7 days'), create_default_indexes => false, if_not_exists => true);
 
 CREATE MATERIALIZED VIEW IF NOT EXISTS trade_candles_1m WITH (timescaledb.continuous, timescaledb.materialized_only = false) AS
 SELECT symbol_id, time_bucket(INTERVAL '1 minute', timestamp) AS timestamp,

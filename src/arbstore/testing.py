@@ -17,7 +17,7 @@ import asyncio
 import hashlib
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -33,10 +33,11 @@ from arbstore import embedded, migrations
 from arbstore.database import Database, Store
 from arbstore.engine import engine_options
 from arbstore.settings import EMBEDDED, Settings
-from arbstore.timescale import catalog
+from arbstore.timescale import Edition, Feature, catalog
 
 T = TypeVar("T")
 
+_EDITION = " edition "  # in the reason of each test that is left out for the server's sake
 _DRIVER = "postgresql+asyncpg"
 _WORKER_KEY = "arbstore_server"
 _SERVER = pytest.StashKey["_Server"]()
@@ -109,11 +110,29 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    """Say how many tests ran on which server."""
+    """Say how many tests ran on which server, and which its edition left out."""
     ran_on = config.stash[_RAN_ON]
     for server in sorted(ran_on):
         passed = len(terminalreporter.stats.get("passed", ()))
         terminalreporter.write_line(f"arbstore: {passed} tests passed on {server}")
+    for reason, names in sorted(_left_out(terminalreporter.stats.get("skipped", ())).items()):
+        terminalreporter.write_line(f"arbstore: {len(names)} tests left out, {reason}:")
+        for name in names:
+            terminalreporter.write_line(f"  {name}")
+
+
+def skip_without(edition: Edition, feature: Feature) -> None:
+    """Leave the test out where the server's edition lacks the feature; the run's summary names it then."""
+    if not edition.has(feature):
+        pytest.skip(f"the {edition} edition has no {feature}")
+
+
+def _left_out(skipped: Iterable[Any]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for report in skipped:
+        if isinstance(report.longrepr, tuple) and _EDITION in (reason := str(report.longrepr[2])):
+            found.setdefault(reason.removeprefix("Skipped: "), []).append(report.nodeid)
+    return found
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

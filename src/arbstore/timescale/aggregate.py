@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, MetaData, Select, Table, literal_column
+from sqlalchemy import Column, ColumnElement, MetaData, SelectBase, Table, literal_column
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.sql import visitors
 from sqlalchemy.sql.functions import Function
@@ -85,7 +85,7 @@ class ContinuousAggregate:
         self,
         name: str,
         metadata: MetaData,
-        query: Select[Any],
+        query: SelectBase,
         *,
         refresh: Refresh | None = None,
         retention: timedelta | None = None,

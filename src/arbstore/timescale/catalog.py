@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from sqlalchemy import Connection, text
-from sqlalchemy.exc import ProgrammingError
+from sqlalchemy.exc import DBAPIError
 
 from arbstore.timescale.edition import Edition, Feature, edition, enable, version
 
@@ -192,7 +192,9 @@ def probed(connection: Connection, query: str) -> Iterator[str | None]:
     try:
         try:
             connection.execute(text(escaped(f"CREATE TEMPORARY VIEW {_PROBE} AS {query}")))
-        except ProgrammingError:  # a table or column that is yet to come
+        except DBAPIError as error:  # such as a column that is yet to come
+            if error.connection_invalidated:
+                raise
             yield None
         else:
             yield f"pg_temp.{_PROBE}"

@@ -1,4 +1,4 @@
-"""How far a server's own work has come: what the columnstore saves, and how fresh the continuous aggregates are."""
+"""How far a server's own work has come: what the columnstore saves, how fresh the aggregates are; and a refresh now."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection, text
 
+from arbstore.timescale.catalog import escaped, refresh_call
 from arbstore.timescale.edition import edition
+from arbstore.timescale.naming import regclass
 from arbstore.timescale.state import Key
 
 
@@ -75,3 +77,24 @@ def aggregate_progress(connection: Connection) -> dict[Key, AggregateProgress]:
         )
     )
     return {(row[0], row[1]): AggregateProgress(*row[2:]) for row in rows}
+
+
+def refresh(
+    connection: Connection,
+    view: str,
+    schema: str | None = None,
+    *,
+    since: datetime | None = None,
+    until: datetime | None = None,
+) -> None:
+    """Compute an aggregate's buckets within [since, until) now, by a connection that is in no transaction.
+
+    None is without a bound. What is computed already and has not changed costs nothing. A policy alone computes no
+    bucket that lies before its start_offset: rows that were there before the aggregate need this once.
+    """
+    committing = connection.execution_options(isolation_level="AUTOCOMMIT")
+    try:
+        committing.execute(text(escaped(refresh_call(regclass(view, schema), since, until))))
+    finally:
+        connection.rollback()
+        connection.execution_options(isolation_level=connection.default_isolation_level)

@@ -95,7 +95,12 @@ class ServerState:
 def state(connection: Connection) -> ServerState:
     """Read it; on plain PostgreSQL there are only tables."""
     schema = connection.scalar(text("SELECT current_schema()")) or "public"
-    tables = connection.execute(text("SELECT schemaname, tablename FROM pg_tables")).all()
+    tables = connection.execute(
+        text(
+            "SELECT schemaname, tablename FROM pg_tables"
+            " WHERE schemaname NOT IN ('pg_catalog', 'information_schema') AND schemaname NOT LIKE '\\_timescaledb\\_%'"
+        )
+    ).all()
     found = ServerState(schema, frozenset((row[0], row[1]) for row in tables))
     if edition(connection) is Edition.PLAIN:
         return found

@@ -10,7 +10,8 @@ from sqlalchemy import Connection
 
 from arbstore.timescale import catalog
 from arbstore.timescale.catalog import Feature
-from arbstore.timescale.operations.operation import TimescaleOp, known, quoted, regclass
+from arbstore.timescale.naming import quoted, regclass
+from arbstore.timescale.operations.operation import TimescaleOp, known
 
 # A refresh that is under way is told to stop, and takes catalog rows from under the DROP until it has.
 _DROP = """\
@@ -54,7 +55,7 @@ class CreateContinuousAggregateOp(TimescaleOp):
         materialized_only: bool = False,
         schema: str | None = None,
     ) -> None:
-        """Create a continuous aggregate of the query, WITH NO DATA: a policy, or `timescale.refresh`, fills it.
+        """Create a continuous aggregate of the query, WITH NO DATA: a policy fills it, or a refresh.
 
         The query groups a hypertable, or another aggregate, by `time_bucket`. Unless `materialized_only`, reading the
         view adds what is not computed yet. Only the Community edition has it; others get a line in the log.

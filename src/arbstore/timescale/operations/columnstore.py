@@ -11,7 +11,8 @@ from alembic.operations import Operations
 from arbstore.timescale.catalog import Feature
 from arbstore.timescale.hypertable import Order
 from arbstore.timescale.intervals import interval, spoken
-from arbstore.timescale.operations.operation import GoneWithRelationOp, TimescaleOp, known, literal, quoted, regclass
+from arbstore.timescale.naming import literal, quoted, regclass
+from arbstore.timescale.operations.operation import GoneWithRelationOp, TimescaleOp, known
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ from sqlalchemy import Connection
 
 from arbstore.timescale.catalog import Edition, Feature
 from arbstore.timescale.intervals import interval, spoken
-from arbstore.timescale.operations.operation import GoneWithRelationOp, TimescaleOp, known, literal, regclass
+from arbstore.timescale.naming import literal, regclass
+from arbstore.timescale.operations.operation import GoneWithRelationOp, TimescaleOp, known
 from arbstore.timescale.operations.reverting import copied_back
 
 
@@ -82,11 +83,14 @@ class CreateHypertableOp(TimescaleOp):
     def statements(self) -> list[str]:
         """Return its SQL."""
         table = regclass(self.relation, self.schema)
-        options = "create_default_indexes => false" + (", migrate_data => true" if self.migrate_data else "")
+        options = ["create_default_indexes => false", "if_not_exists => true"]
+        if self.migrate_data:
+            options.append("migrate_data => true")
         by_time = f"by_range({literal(self.time_column)}, {interval(self.chunk_interval)})"
-        made = [f"SELECT create_hypertable({table}, {by_time}, {options})"]
+        made = [f"SELECT create_hypertable({table}, {by_time}, {', '.join(options)})"]
         if self.space_column is not None:
-            made.append(f"SELECT add_dimension({table}, by_hash({literal(self.space_column)}, {self.partitions}))")
+            by_hash = f"by_hash({literal(self.space_column)}, {self.partitions})"
+            made.append(f"SELECT add_dimension({table}, {by_hash}, if_not_exists => true)")
         return made
 
     def reverse(self) -> TimescaleOp:

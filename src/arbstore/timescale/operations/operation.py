@@ -11,7 +11,6 @@ from typing import Any, ClassVar, TypeVar
 from alembic.operations import MigrateOperation, Operations
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, text
-from sqlalchemy.dialects import postgresql
 
 from arbstore.timescale import catalog
 from arbstore.timescale.catalog import Edition, Feature
@@ -30,22 +29,6 @@ def edition_of(context: MigrationContext) -> Edition:
     if given is not None:
         return given
     return Edition.COMMUNITY if context.connection is None else catalog.edition(context.connection)
-
-
-def literal(value: str) -> str:
-    """Return the text as a literal of SQL."""
-    return "'" + value.replace("'", "''") + "'"
-
-
-def quoted(name: str, schema: str | None = None) -> str:
-    """Return the name as SQL writes it, quoted where it must be."""
-    preparer = postgresql.dialect().identifier_preparer  # type: ignore[no-untyped-call] # untyped in SQLAlchemy
-    return ".".join(preparer.quote(part) for part in (schema, name) if part)
-
-
-def regclass(name: str, schema: str | None) -> str:
-    """Return the name as an argument of TimescaleDB's functions."""
-    return literal(quoted(name, schema))
 
 
 class TimescaleOp(MigrateOperation):
@@ -73,11 +56,15 @@ class TimescaleOp(MigrateOperation):
 
     def lack(self, edition: Edition) -> str:
         """Return what the edition leaves undone, as a line for the log."""
-        return f"{self.place}: the {edition} edition has no {self.needs}"
+        return f"left out, as the {edition} edition has no {self.needs}: {self}"
 
     def is_ready(self, connection: Connection) -> bool:
         """Whether what it works on is there: a table deployed on a poorer edition may be an ordinary one."""
         return catalog.is_managed(connection, self.relation, self.schema)
+
+    def reverse(self) -> TimescaleOp:
+        """Return the operation that undoes it. Raises ValueError where only autogenerate knows what was there."""
+        raise NotImplementedError
 
     def to_diff_tuple(self) -> tuple[Any, ...]:
         """Return what `alembic check` prints."""
@@ -101,7 +88,7 @@ def _python(value: object) -> str:
         parts = {"days": value.days, "seconds": value.seconds, "microseconds": value.microseconds}
         return f"timedelta({', '.join(f'{unit}={count}' for unit, count in parts.items() if count)})"
     if isinstance(value, str) and "\n" in value:
-        return "\n".join(["", *(f"    {line!r}" for line in value.splitlines(keepends=True))])
+        return "\n    ".join(map(repr, value.splitlines(keepends=True)))
     return repr(value)
 
 

@@ -9,7 +9,8 @@ from alembic.operations import Operations
 
 from arbstore.timescale.catalog import Edition, Feature
 from arbstore.timescale.intervals import interval, spoken
-from arbstore.timescale.operations.operation import TimescaleOp, known, regclass
+from arbstore.timescale.naming import regclass
+from arbstore.timescale.operations.operation import TimescaleOp, known
 
 
 @Operations.register_operation("add_retention_policy")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy.dialects import postgresql
+from arbstore.timescale.naming import literal, quoted
 
 # `old` is the hypertable. Foreign keys to it and views of it stop the DROP by themselves.
 _COPY = """\
@@ -51,19 +51,16 @@ $revert$"""
 
 def copied_back(table: str, schema: str | None) -> str:
     """Return the statement that puts an ordinary table with the same rows in the place of the hypertable."""
-    quote = postgresql.dialect().identifier_preparer.quote  # type: ignore[no-untyped-call] # untyped in SQLAlchemy
-    prefix = f"{quote(schema)}." if schema else ""
-    full = f"{prefix}{quote(table)}"
-    draft = f"{prefix}{quote(f'{table}_reverted'[:63])}"
+    full, draft = quoted(table, schema), quoted(f"{table[:54]}_reverted", schema)
 
     def inside_format(name: str) -> str:
         return name.replace("'", "''").replace("%", "%%")
 
     return (
-        _COPY.replace("{regclass}", "'" + full.replace("'", "''") + "'")
+        _COPY.replace("{regclass}", literal(full))
         .replace("{table}", full)
         .replace("{draft}", draft)
-        .replace("{bare}", quote(table))
+        .replace("{bare}", quoted(table))
         .replace("{draft_format}", inside_format(draft))
         .replace("{format}", inside_format(full))
     )

@@ -1,0 +1,73 @@
+"""What a server says of its own work: sizes of the columnstore, freshness of aggregates; and a refresh by hand."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from sqlalchemy import insert, select
+from sqlalchemy.exc import InvalidRequestError
+
+from arbstore.timescale.progress import aggregate_progress, columnstore_sizes, refresh
+from tests.timescale.models import HOUR, MINUTE, per_hour, per_minute, readings
+from tests.timescale.project import Project
+
+NOON = datetime(2024, 8, 8, 12, tzinfo=UTC)
+
+
+async def test_an_edition_without_them_has_none(project: Project) -> None:
+    if not project.edition.has_policies:
+        assert await project.connection.run_sync(columnstore_sizes) == {}
+        assert await project.connection.run_sync(aggregate_progress) == {}
+
+
+async def test_sizes_of_the_columnstore(community: Project) -> None:
+    readings(community.metadata)
+    await community.deploy()
+    await community.execute(
+        "INSERT INTO readings SELECT 1, timestamptz '2024-08-08' + n * interval '1 second', 5, 'abc'"
+        " FROM generate_series(0, 7199) n"
+    )
+    key = ("public", "readings")
+    before = (await community.connection.run_sync(columnstore_sizes))[key]
+    assert (before.chunks, before.in_columnstore, before.ratio) == (2, 0, None)
+    await community.execute(
+        "SELECT compress_chunk(c) FROM show_chunks('readings', older_than => '2024-08-08 01:00+0') c"
+    )
+    after = (await community.connection.run_sync(columnstore_sizes))[key]
+    assert (after.chunks, after.in_columnstore) == (2, 1)
+    assert after.ratio is not None
+    assert after.ratio > 4
+    assert after.ratio == after.bytes_before / after.bytes_after
+
+
+async def test_how_fresh_aggregates_are(community: Project) -> None:
+    minutes = per_minute(readings(community.metadata), materialized_only=True, retention=None)
+    per_hour(minutes, community.metadata)
+    await community.deploy()
+    await community.execute(
+        "SELECT alter_job(job_id, scheduled => false) FROM timescaledb_information.jobs"
+        " WHERE hypertable_name IS NOT NULL"
+    )
+    found = await community.connection.run_sync(aggregate_progress)
+    assert set(found) == {("public", "per_minute"), ("public", "per_hour")}
+    before = found["public", "per_hour"]
+    assert (before.computed_until, before.next_refresh, before.failures) == (None, None, 0)
+    rows = [{"sensor": 1, "time": NOON + n * MINUTE, "Odd value%": float(n)} for n in range(90)]
+    await community.connection.execute(insert(community.metadata.tables["readings"]), rows)
+    await community.connection.commit()
+    await community.connection.run_sync(refresh, "per_minute", since=None, until=NOON + HOUR)
+    after = (await community.connection.run_sync(aggregate_progress))["public", "per_minute"]
+    assert after.computed_until == NOON + HOUR
+    computed = (await community.connection.scalars(select(minutes.table.c.highest).order_by("time"))).all()
+    assert computed == [float(n) for n in range(60)]
+    await community.connection.rollback()
+    assert await community.connection.run_sync(lambda sync: sync.get_isolation_level()) == "READ COMMITTED"
+
+
+async def test_a_refresh_inside_a_transaction_is_refused(community: Project) -> None:
+    per_minute(readings(community.metadata))
+    await community.deploy()
+    await community.connection.execute(select(1))
+    with pytest.raises(InvalidRequestError, match="isolation_level may not be altered"):
+        await community.connection.run_sync(refresh, "per_minute", until=NOON - timedelta(days=1))
