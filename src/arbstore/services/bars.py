@@ -16,6 +16,7 @@ from sqlalchemy import (
     ColumnElement,
     CompoundSelect,
     DateTime,
+    Double,
     FromClause,
     Integer,
     Interval,
@@ -36,6 +37,7 @@ from arbstore.records import Timeframe
 
 _ROLLED = CandleRollup.__table__
 _MOMENT = DateTime(timezone=True)
+_STRETCHES = 16
 
 
 class _View(NamedTuple):
@@ -59,15 +61,19 @@ class Bars:
         mine = [_ROLLED.c.source == self.rolled.source]
         known: list[tuple[FromClause, list[ColumnElement[bool]]]] = [(self.rolled.rows, []), (_ROLLED, mine)]
         known += [] if minutes is None else [(minutes, [])]
-        first, last = (
+        ends = [
+            # Not min() and max(), which many chunks make five times as dear to plan.
             [
-                select(end(table.c.timestamp))
+                select(table.c.timestamp)
                 .where(table.c.symbol_id == self.symbol_id, *more, *_within(table, since, until))
+                .order_by(table.c.timestamp.desc() if newest else table.c.timestamp)
+                .limit(1)
                 .scalar_subquery()
                 for table, more in known
             ]
-            for end in (func.min, func.max)
-        )
+            for newest in (False, True)
+        ]
+        first, last = ends
         return select(first[0].label("rows"), func.least(*first).label("first"), func.greatest(*last).label("last"))
 
     def read(self, timeframe: Timeframe, since: datetime, until: datetime, rows_from: datetime | None) -> Select[Any]:
@@ -109,28 +115,33 @@ class Bars:
         table, length = view
         known = [*self._of(table, since, until), ~self._is_rolled(table, length, since, until)]
         stored = select(*bar_of(table)).where(*known).cte("stored_longer")
-        gaps = _gaps(stored, length, since, until)
-        between = [
-            # With a limit the planner looks into each gap, instead of joining all that there is.
-            select(*bar_of(minutes)).where(*which, *_within(minutes, gaps.c.begin, gaps.c.end)).offset(0).lateral()
-            for minutes, which in self._minutes(since, until)
-        ]
-        return [select(*stored.c), *(select(*found.c).select_from(gaps.join(found, true())) for found in between)]
+        around = _around_gaps(stored, length, since, until)
+        parts = [select(*stored.c)]
+        for minutes, which in self._minutes(since, until):
+            # With a limit the planner looks into each stretch, instead of joining all that there is.
+            found = select(*bar_of(minutes)).where(*which, *_within(minutes, around.c.begin, around.c.end)).offset(0)
+            missing = found.lateral()
+            new = (
+                ~select(stored.c.timestamp).where(stored.c.timestamp == floor_to(length, missing.c.timestamp)).exists()
+            )
+            parts.append(select(*missing.c).select_from(around.join(missing, true())).where(new))
+        return parts
 
     def _with_rows(self, since: datetime, until: datetime) -> list[Select[Any]]:
         """Return the stored minutes, and where there are none what the rows say."""
         known = [select(*bar_of(table)).where(*which) for table, which in self._minutes(since, until)]
         stored = union_all(*known).cte("stored")
-        gaps = _gaps(stored, MINUTE, since, until)
+        around = _around_gaps(stored, MINUTE, since, until)
         rows = self.rolled.rows
         minute = floor_to(MINUTE, rows.c.timestamp)
         made = (
             select(minute.label("timestamp"), *self.rolled.bar)
-            .where(*self._of(rows, since, until), *_within(rows, gaps.c.begin, gaps.c.end))
+            .where(*self._of(rows, since, until), *_within(rows, around.c.begin, around.c.end))
             .group_by(minute)
             .lateral("made")
         )
-        return [select(*stored.c), select(*bar_of(made)).select_from(gaps.join(made, true()))]
+        new = ~select(stored.c.timestamp).where(stored.c.timestamp == made.c.timestamp).exists()
+        return [select(*stored.c), select(*bar_of(made)).select_from(around.join(made, true())).where(new)]
 
     def _minutes(self, since: datetime, until: datetime) -> list[tuple[FromClause, list[ColumnElement[bool]]]]:
         """Return where minutes are stored, and which of them are meant: of two of one minute the rolled-up one."""
@@ -179,14 +190,22 @@ def _within(table: FromClause, since: Any, until: Any) -> list[ColumnElement[boo
     return bounds if until is None else [*bounds, table.c.timestamp < until]
 
 
-def _gaps(stored: CTE, length: timedelta, since: datetime, until: datetime) -> CTE:
-    """Return [begin, end) of each stretch of [since, until) without a stored bar."""
+def _around_gaps(stored: CTE, length: timedelta, since: datetime, until: datetime) -> CTE:
+    """Return [begin, end) of few stretches of [since, until), with all in them that has no stored bar.
+
+    One for each gap were too many where rows are rare: each asks every chunk whether it is the one. They end where
+    bars do, and do not overlap.
+    """
     begins: CompoundSelect[Any] = union_all(select(stored.c.timestamp), select(literal(until, _MOMENT)))
     ends = begins.subquery("ends")
     before = func.lag(ends.c.timestamp).over(order_by=ends.c.timestamp)
     begin = func.coalesce(before + interval(length), literal(since, _MOMENT))
     edges = select(begin.label("begin"), ends.c.timestamp.label("end")).subquery("edges")
-    return select(edges).where(edges.c.begin < edges.c.end).cte()
+    bounds = (literal(moment.timestamp(), Double) for moment in (since, until))
+    place = func.width_bucket(cast(func.extract("epoch", edges.c.begin), Double), *bounds, _STRETCHES)
+    gaps = select(*edges.c, place.label("place")).where(edges.c.begin < edges.c.end).subquery("gaps")
+    merged = select(func.min(gaps.c.begin).label("begin"), func.max(gaps.c.end).label("end"))
+    return merged.group_by(gaps.c.place).cte()
 
 
 def _candles(bars: FromClause) -> Select[Any]:
