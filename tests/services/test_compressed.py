@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
-import pytest
-from sqlalchemy import Connection, func, select, text
+from sqlalchemy import func, select, text
 
 from arbstore.database import Database, Store
+from arbstore.importers import Expired, IngestOptions, ingest
 from arbstore.models import Base
 from arbstore.records import Record
-from arbstore.timescale import catalog, declared
+from arbstore.testing import skip_without
+from arbstore.timescale import Feature, catalog, declared
 from tests.conftest import NOON
+from tests.importers.reading import TICKS
 from tests.records.samples import TABLES
 from tests.services.cases import Case, Market, every_series, open_market
 
@@ -27,36 +30,24 @@ CHUNKS = text(
     " WHERE hypertable_name = :table"
 )
 
+SIZES = text(
+    "SELECT before_compression_total_bytes, after_compression_total_bytes"
+    " FROM hypertable_columnstore_stats(CAST(:table AS regclass))"
+)
 
-async def has_columnstore(db: Database) -> bool:
+
+async def need_columnstore(db: Database) -> None:
     async with db.engine.connect() as connection:
-        return (await connection.run_sync(catalog.edition)).has_policies
+        skip_without(await connection.run_sync(catalog.edition), Feature.COLUMNSTORE)
 
 
-def prepare(connection: Connection, table: str, series: str) -> None:
-    """Give the table a columnstore and its policy, unless its revision did."""
-    enabled = text("SELECT compression_enabled FROM timescaledb_information.hypertables WHERE hypertable_name = :table")
-    if not connection.scalar(enabled, {"table": table}):
-        connection.execute(
-            text(
-                f"ALTER TABLE {table} SET (timescaledb.enable_columnstore,"
-                f" timescaledb.segmentby = '{series}', timescaledb.orderby = 'timestamp')"
-            )
-        )
-    if connection.scalar(JOB, {"table": table}) is None:
-        connection.execute(text(f"CALL add_columnstore_policy('{table}', after => INTERVAL '1 day')"))
-
-
-async def compress(db: Database, case: Case) -> None:
-    """Compress all old chunks of the case's table by the policy's own call."""
-    table = TABLES[case.kind]
-    series = next(iter(table.primary_key.columns)).name
+async def compress(db: Database, table: str) -> None:
+    """Compress all old chunks of the table by the policy's own call."""
     async with db.engine.connect() as connection:
         await connection.execution_options(isolation_level="AUTOCOMMIT")  # the job commits chunk by chunk
-        await connection.run_sync(prepare, table.name, series)
-        job = await connection.scalar(JOB, {"table": table.name})
+        job = await connection.scalar(JOB, {"table": table})
         await connection.execute(text(f"CALL run_job({job})"))
-        made, compressed = (await connection.execute(CHUNKS, {"table": table.name})).one()
+        made, compressed = (await connection.execute(CHUNKS, {"table": table})).one()
         assert made == compressed > 0
 
 
@@ -86,13 +77,12 @@ def expected(case: Case, market: Market, rows: list[Any]) -> list[Record]:
 async def test_late_rows_reach_a_compressed_chunk_and_none_is_lost_or_doubled(
     committed_db: Database, case: Case
 ) -> None:
-    if not await has_columnstore(committed_db):
-        pytest.skip("only the Community edition of TimescaleDB has a columnstore")
+    await need_columnstore(committed_db)
     async with committed_db.begin() as store:
         market = await open_market(store)
         rows = [case.row(market, at) for at in moments(case)]
         assert (await case.service(store).insert(rows)).written == ROWS
-    await compress(committed_db, case)
+    await compress(committed_db, TABLES[case.kind].name)
     async with committed_db.begin() as store:
         assert await stored(store, case) == expected(case, market, rows)
 
@@ -108,7 +98,42 @@ async def test_late_rows_reach_a_compressed_chunk_and_none_is_lost_or_doubled(
         assert await stored(store, case) == expected(case, market, wanted)
         assert await total(store, case) == ROWS + len(new)
 
-    await compress(committed_db, case)
+    await compress(committed_db, TABLES[case.kind].name)
     async with committed_db.begin() as store:
         assert await stored(store, case) == expected(case, market, wanted)
         assert await total(store, case) == ROWS + len(new)
+
+
+async def test_recordings_take_a_quarter_of_the_space_and_can_be_ingested_again(
+    committed_db: Database, recordings: Path
+) -> None:
+    await need_columnstore(committed_db)
+    counts = await ingest_all(committed_db, recordings)
+    written = await rows_of(committed_db)
+    assert [len(found) for found in written] == counts
+    for table in ("book_ticker_snapshots", "trade_snapshots"):
+        await compress(committed_db, table)
+        async with committed_db.engine.connect() as connection:
+            before, after = (await connection.execute(SIZES, {"table": table})).one()
+        assert before >= 4 * after
+    assert await rows_of(committed_db) == written
+    assert await ingest_all(committed_db, recordings) == counts
+    assert await rows_of(committed_db) == written
+
+
+async def ingest_all(db: Database, recordings: Path) -> list[int]:
+    """Ingest the recordings of all three markets, and return how many quotes and trades were written."""
+    quotes = trades = 0
+    for exchange, pattern, _ in TICKS:
+        files = sorted((recordings / "ticks").glob(pattern))
+        report = await ingest(db, files, IngestOptions(exchange=exchange, expired=Expired.KEEP))
+        quotes += report.total.results["book_tickers"].written
+        trades += report.total.results["trades"].written
+    return [quotes, trades]
+
+
+async def rows_of(db: Database) -> tuple[list[Any], list[Any]]:
+    pairs = [(exchange, base, quote) for exchange, _, quote in TICKS for base in ("BTC", "ETH")]
+    async with db.begin() as store:
+        quotes = [row for pair in pairs for row in await store.book_tickers.history(*pair)]
+        return quotes, [row for pair in pairs for row in await store.trades.history(*pair)]

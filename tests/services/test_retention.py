@@ -11,7 +11,8 @@ from arbstore.errors import CleanupRunningError, ValidationError
 from arbstore.models import Base
 from arbstore.records import Tick
 from arbstore.services.retention import Retention
-from arbstore.timescale import catalog, hypertables
+from arbstore.testing import skip_without
+from arbstore.timescale import Edition, Feature, catalog, hypertables
 from arbstore.timescale.retention import retention_policies
 from tests.services.cases import Case, Market, open_market
 
@@ -24,9 +25,12 @@ async def of(store: Store, table: str = "ticks") -> Retention:
     return next(found for found in await store.maintenance.retention() if found.table == table)
 
 
+async def edition(store: Store) -> Edition:
+    return await store.session.run_sync(lambda session: catalog.edition(session.connection()))
+
+
 async def runs_jobs(store: Store) -> bool:
-    edition = await store.session.run_sync(lambda session: catalog.edition(session.connection()))
-    return edition.has_policies
+    return (await edition(store)).has_policies
 
 
 async def policy(store: Store, table: str = "ticks") -> timedelta | None:
@@ -104,8 +108,7 @@ async def test_a_setting_belongs_to_the_transaction(store: Store) -> None:
 
 
 async def test_the_servers_own_job_takes_what_was_set_and_keeps_its_schedule(store: Store) -> None:
-    if not await runs_jobs(store):
-        pytest.skip("only the Community edition of TimescaleDB runs jobs")
+    skip_without(await edition(store), Feature.RETENTION)
     job = text(
         "SELECT job_id, schedule_interval, scheduled FROM timescaledb_information.jobs"
         " WHERE proc_name = 'policy_retention' AND hypertable_name = 'ticks'"
@@ -122,8 +125,7 @@ async def test_the_servers_own_job_takes_what_was_set_and_keeps_its_schedule(sto
 
 async def test_the_servers_own_job_drops_by_what_was_set(committed_db: Database) -> None:
     async with committed_db.begin() as store:
-        if not await runs_jobs(store):
-            pytest.skip("only the Community edition of TimescaleDB runs jobs")
+        skip_without(await edition(store), Feature.RETENTION)
         await fill(store, await open_market(store), 30 * DAY, 10 * DAY, 3 * DAY)
         await store.maintenance.set_retention("ticks", 20 * DAY)
     async with committed_db.engine.connect() as connection:
@@ -142,8 +144,7 @@ async def test_the_servers_own_job_drops_by_what_was_set(committed_db: Database)
 async def test_a_policy_that_was_removed_by_hand_is_seen_and_no_cleanup_does_its_work(
     store: Store, market: Market
 ) -> None:
-    if not await runs_jobs(store):
-        pytest.skip("only the Community edition of TimescaleDB runs jobs")
+    skip_without(await edition(store), Feature.RETENTION)
     await fill(store, market, 3000 * DAY)
     await store.session.execute(text("SELECT remove_retention_policy('ticks')"))
     found = await of(store)
@@ -206,8 +207,7 @@ async def test_two_cleanups_of_one_database_never_overlap(committed_db: Database
 
 async def test_rows_are_not_dropped_that_an_aggregate_is_still_refreshed_over(committed_db: Database) -> None:
     async with committed_db.engine.connect() as connection:
-        if not (await connection.run_sync(catalog.edition)).has_policies:
-            pytest.skip("only the Community edition of TimescaleDB has continuous aggregates")
+        skip_without(await connection.run_sync(catalog.edition), Feature.AGGREGATES)
         await connection.rollback()
         await connection.execution_options(isolation_level="AUTOCOMMIT")
         await connection.execute(
