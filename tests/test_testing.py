@@ -125,6 +125,25 @@ def test_a_suite_that_uses_none_of_it_starts_no_server(pytester: pytest.Pytester
     assert "arbstore:" not in result.stdout.str()
 
 
+def test_the_summary_names_the_tests_that_the_edition_left_out(pytester: pytest.Pytester, arbstore_server: URL) -> None:
+    pytester.makepyfile(
+        """
+        from arbstore.testing import skip_without
+        from arbstore.timescale import Edition, Feature
+
+        def test_of_candles(arbstore_url: str) -> None:
+            skip_without(Edition.APACHE, Feature.HYPERTABLES)
+            skip_without(Edition.APACHE, Feature.AGGREGATES)
+        """
+    )
+    url = arbstore_server.render_as_string(hide_password=False)
+    result = pytester.runpytest_subprocess("-q", f"--database={url}", "-p", "no:xdist")
+    result.assert_outcomes(skipped=1)
+    result.stdout.fnmatch_lines(
+        ["arbstore: 1 tests left out, the apache edition has no continuous aggregates:", "  *.py::test_of_candles"]
+    )
+
+
 async def test_a_template_is_made_once_and_kept_from_connections(arbstore_server: URL, arbstore_url: str) -> None:
     query = text("SELECT datallowconn FROM pg_database WHERE datname = :name")
     async with testing._administering(arbstore_server) as connection:

@@ -192,14 +192,20 @@ def probed(connection: Connection, query: str) -> Iterator[str | None]:
     try:
         try:
             connection.execute(text(escaped(f"CREATE TEMPORARY VIEW {_PROBE} AS {query}")))
-        except DBAPIError as error:  # such as a column that is yet to come
-            if error.connection_invalidated:
+        except DBAPIError as error:
+            if not _is_about_the_query(error):
                 raise
             yield None
         else:
             yield f"pg_temp.{_PROBE}"
     finally:
         savepoint.rollback()
+
+
+def _is_about_the_query(error: DBAPIError) -> bool:
+    """Whether the query names what is yet to come, or means nothing; else the probing itself went wrong."""
+    found = getattr(error.orig, "sqlstate", None) or getattr(error.orig, "pgcode", None) or ""
+    return found[:2] in ("22", "42") and found != "42501"  # data, names and syntax; but not privileges
 
 
 def escaped(statement: str) -> str:
