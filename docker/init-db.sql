@@ -464,6 +464,8 @@ SELECT symbol_id, time_bucket(INTERVAL '1 minute', timestamp) AS timestamp,
 FROM trade_snapshots GROUP BY symbol_id, time_bucket(INTERVAL '1 minute', timestamp)
 WITH NO DATA;
 
+SELECT set_chunk_time_interval('trade_candles_1m', INTERVAL '7 days');
+
 SELECT add_continuous_aggregate_policy('trade_candles_1m', start_offset => INTERVAL '60 hours', end_offset => INTERVAL '1 minute', schedule_interval => INTERVAL '5 minutes', if_not_exists => true);
 
 CREATE MATERIALIZED VIEW IF NOT EXISTS trade_candles_1h WITH (timescaledb.continuous, timescaledb.materialized_only = false) AS
@@ -474,6 +476,8 @@ SELECT symbol_id, time_bucket(INTERVAL '1 hour', timestamp) AS timestamp,
   max(created_at) AS created_at
 FROM trade_candles_1m GROUP BY symbol_id, time_bucket(INTERVAL '1 hour', timestamp)
 WITH NO DATA;
+
+SELECT set_chunk_time_interval('trade_candles_1h', INTERVAL '365 days');
 
 SELECT add_continuous_aggregate_policy('trade_candles_1h', start_offset => NULL, end_offset => INTERVAL '1 hour', schedule_interval => INTERVAL '30 minutes', if_not_exists => true);
 
@@ -486,6 +490,8 @@ SELECT symbol_id, time_bucket(INTERVAL '1 day', timestamp) AS timestamp,
 FROM trade_candles_1h GROUP BY symbol_id, time_bucket(INTERVAL '1 day', timestamp)
 WITH NO DATA;
 
+SELECT set_chunk_time_interval('trade_candles_1d', INTERVAL '3650 days');
+
 SELECT add_continuous_aggregate_policy('trade_candles_1d', start_offset => NULL, end_offset => INTERVAL '1 hour', schedule_interval => INTERVAL '6 hours', if_not_exists => true);
 
 CREATE MATERIALIZED VIEW IF NOT EXISTS quote_candles_1m WITH (timescaledb.continuous, timescaledb.materialized_only = false) AS
@@ -497,6 +503,8 @@ SELECT symbol_id, time_bucket(INTERVAL '1 minute', timestamp) AS timestamp,
 FROM book_ticker_snapshots GROUP BY symbol_id, time_bucket(INTERVAL '1 minute', timestamp)
 WITH NO DATA;
 
+SELECT set_chunk_time_interval('quote_candles_1m', INTERVAL '7 days');
+
 SELECT add_continuous_aggregate_policy('quote_candles_1m', start_offset => INTERVAL '60 hours', end_offset => INTERVAL '1 minute', schedule_interval => INTERVAL '5 minutes', if_not_exists => true);
 
 CREATE MATERIALIZED VIEW IF NOT EXISTS quote_candles_1h WITH (timescaledb.continuous, timescaledb.materialized_only = false) AS
@@ -507,6 +515,8 @@ SELECT symbol_id, time_bucket(INTERVAL '1 hour', timestamp) AS timestamp,
 FROM quote_candles_1m GROUP BY symbol_id, time_bucket(INTERVAL '1 hour', timestamp)
 WITH NO DATA;
 
+SELECT set_chunk_time_interval('quote_candles_1h', INTERVAL '365 days');
+
 SELECT add_continuous_aggregate_policy('quote_candles_1h', start_offset => NULL, end_offset => INTERVAL '1 hour', schedule_interval => INTERVAL '30 minutes', if_not_exists => true);
 
 CREATE MATERIALIZED VIEW IF NOT EXISTS quote_candles_1d WITH (timescaledb.continuous, timescaledb.materialized_only = false) AS
@@ -516,6 +526,8 @@ SELECT symbol_id, time_bucket(INTERVAL '1 day', timestamp) AS timestamp,
   CAST(sum(num_quotes) AS bigint) AS num_quotes, max(created_at) AS created_at
 FROM quote_candles_1h GROUP BY symbol_id, time_bucket(INTERVAL '1 day', timestamp)
 WITH NO DATA;
+
+SELECT set_chunk_time_interval('quote_candles_1d', INTERVAL '3650 days');
 
 SELECT add_continuous_aggregate_policy('quote_candles_1d', start_offset => NULL, end_offset => INTERVAL '1 hour', schedule_interval => INTERVAL '6 hours', if_not_exists => true);
 

@@ -90,15 +90,17 @@ def upgrade() -> None:
         ("trade_candles", TRADE_CANDLES_1M, LONGER_TRADE_CANDLES),
         ("quote_candles", QUOTE_CANDLES_1M, LONGER_QUOTE_CANDLES),
     ):
-        op.create_continuous_aggregate(f"{name}_1m", shortest)
+        op.create_continuous_aggregate(f"{name}_1m", shortest, chunk_interval=timedelta(days=7))
         op.add_continuous_aggregate_policy(
             f"{name}_1m", start_offset=timedelta(days=2, hours=12), end_offset=minutes, every=5 * minutes
         )
-        op.create_continuous_aggregate(f"{name}_1h", longer.format(length="1 hour", shorter=f"{name}_1m"))
+        hours = longer.format(length="1 hour", shorter=f"{name}_1m")
+        op.create_continuous_aggregate(f"{name}_1h", hours, chunk_interval=timedelta(days=365))
         op.add_continuous_aggregate_policy(
             f"{name}_1h", start_offset=None, end_offset=timedelta(hours=1), every=30 * minutes
         )
-        op.create_continuous_aggregate(f"{name}_1d", longer.format(length="1 day", shorter=f"{name}_1h"))
+        days = longer.format(length="1 day", shorter=f"{name}_1h")
+        op.create_continuous_aggregate(f"{name}_1d", days, chunk_interval=timedelta(days=3650))
         op.add_continuous_aggregate_policy(
             f"{name}_1d", start_offset=None, end_offset=timedelta(hours=1), every=timedelta(hours=6)
         )

@@ -16,6 +16,7 @@ from arbstore.importers import ingest
 from arbstore.models.rollups import ROLL_UPS
 from arbstore.records import CandleSource, Symbol
 from arbstore.services import candles
+from arbstore.testing import skip_without
 from arbstore.timescale.catalog import Feature, edition
 from arbstore.timescale.materialized import materialized
 from tests.conftest import NOON
@@ -48,8 +49,7 @@ Rows: TypeAlias = dict[tuple[int, CandleSource], list[Row]]
 async def refreshed_db(committed_db: Database) -> AsyncIterator[Database]:
     """Yield a database whose server keeps candles computed."""
     async with committed_db.engine.connect() as connection:
-        if not (await connection.run_sync(edition)).has(Feature.AGGREGATES):
-            pytest.skip("needs continuous aggregates: TimescaleDB, Community edition")
+        skip_without(await connection.run_sync(edition), Feature.AGGREGATES)
     yield committed_db
 
 

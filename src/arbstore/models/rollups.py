@@ -155,18 +155,18 @@ class RollUp:
 
 
 def _roll_up(source: CandleSource, rows: Table, bar: list[ColumnElement[Any]], name: str) -> RollUp:
-    minutes = _view(f"{name}_1m", rows, MINUTE, bar, _MINUTES_REFRESH)
-    hours = _view(f"{name}_1h", minutes.table, HOUR, merged_bar(minutes.table), _HOURS_REFRESH)
-    days = _view(f"{name}_1d", hours.table, DAY, merged_bar(hours.table), _DAYS_REFRESH)
+    minutes = _view(f"{name}_1m", rows, MINUTE, bar, _MINUTES_REFRESH, 7 * DAY)
+    hours = _view(f"{name}_1h", minutes.table, HOUR, merged_bar(minutes.table), _HOURS_REFRESH, 365 * DAY)
+    days = _view(f"{name}_1d", hours.table, DAY, merged_bar(hours.table), _DAYS_REFRESH, 3650 * DAY)
     return RollUp(source, rows, tuple(bar), minutes, hours, days)
 
 
 def _view(
-    name: str, over: Table, width: timedelta, bar: list[ColumnElement[Any]], refresh: Refresh
+    name: str, over: Table, width: timedelta, bar: list[ColumnElement[Any]], refresh: Refresh, chunk: timedelta
 ) -> ContinuousAggregate:
     bucket = time_bucket(width, over.c.timestamp)
     query = select(over.c.symbol_id, bucket.label("timestamp"), *bar).group_by(over.c.symbol_id, bucket)
-    return ContinuousAggregate(name, Base.metadata, query, refresh=refresh)
+    return ContinuousAggregate(name, Base.metadata, query, refresh=refresh, chunk_interval=chunk)
 
 
 _TRADES: Table = TradeSnapshot.__table__

@@ -67,7 +67,9 @@ class ContinuousAggregate:
 
     The table is a hypertable or, to stack, the `table` of another aggregate. `refresh` None leaves the refreshing to
     you. Unless `materialized_only`, what is not computed yet is added when the view is read. `retention` drops old
-    buckets; without it they stay when the rows under them go. Mistakes raise DeclarationError.
+    buckets; without it they stay when the rows under them go. `chunk_interval` None is ten times that of the
+    hypertable under it, also where it is stacked: few buckets a chunk, if they are long. Mistakes raise
+    DeclarationError.
 
         minute = time_bucket(timedelta(minutes=1), Trade.timestamp)
         trades_1m = ContinuousAggregate(
@@ -90,6 +92,7 @@ class ContinuousAggregate:
         refresh: Refresh | None = None,
         retention: timedelta | None = None,
         columnstore: Columnstore | None = None,
+        chunk_interval: timedelta | None = None,
         materialized_only: bool = False,
         schema: str | None = None,
     ) -> None:
@@ -100,6 +103,7 @@ class ContinuousAggregate:
         self.refresh = refresh
         self.retention = retention
         self.columnstore = columnstore
+        self.chunk_interval = chunk_interval
         self.materialized_only = materialized_only
         self._bucket, self.time_column = self._find_bucket()
         self.bucket = self._bucket.width
@@ -171,6 +175,8 @@ class ContinuousAggregate:
             )
         if self.retention is not None:
             positive(self.retention, f"continuous aggregate {self.name}: retention")
+        if self.chunk_interval is not None:
+            positive(self.chunk_interval, f"continuous aggregate {self.name}: chunk_interval")
         after = self.columnstore and self.columnstore.after
         if after and self.retention and after >= self.retention:
             raise self._wrong(

@@ -182,11 +182,18 @@ class Differences:
         )
         if found is None or key in self.stale:
             yield CreateContinuousAggregateOp(
-                wanted.name, wanted.sql, materialized_only=wanted.materialized_only, schema=wanted.schema
+                wanted.name,
+                wanted.sql,
+                chunk_interval=wanted.chunk_interval,
+                materialized_only=wanted.materialized_only,
+                schema=wanted.schema,
             )
             settings = replace(settings, with_relation=True)
             yield from changes(settings.without(), settings)
             return
+        length = found.chunk_interval
+        if wanted.chunk_interval not in (None, length):
+            yield SetChunkIntervalOp(wanted.name, wanted.chunk_interval, schema=wanted.schema, before=length)
         if found.materialized_only != wanted.materialized_only:
             yield SetMaterializedOnlyOp(wanted.name, wanted.materialized_only, schema=wanted.schema)
         yield from changes(_settings_of_aggregate(found, wanted.schema), settings)
@@ -245,7 +252,11 @@ def _reverted(table: Table, found: HypertableFound) -> Iterator[TimescaleOp]:
 
 def _created(found: AggregateFound, schema: str | None) -> CreateContinuousAggregateOp:
     return CreateContinuousAggregateOp(
-        found.name, found.definition.strip(), materialized_only=found.materialized_only, schema=schema
+        found.name,
+        found.definition.strip(),
+        chunk_interval=found.chunk_interval,
+        materialized_only=found.materialized_only,
+        schema=schema,
     )
 
 

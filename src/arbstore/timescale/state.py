@@ -80,6 +80,7 @@ class AggregateFound(Managed):
     materialized_only: bool
     stored_in: Key
     source: Key
+    chunk_interval: timedelta
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,8 +163,11 @@ def _aggregates(connection: Connection, policies: Mapping[Key, PolicyState]) -> 
         text(
             "SELECT c.view_schema, c.view_name, c.compression_enabled, s.segmentby, s.orderby, c.view_definition,"
             " c.materialized_only, c.materialization_hypertable_schema, c.materialization_hypertable_name,"
-            " c.hypertable_schema, c.hypertable_name"
+            " c.hypertable_schema, c.hypertable_name, d.time_interval"
             " FROM timescaledb_information.continuous_aggregates c"
+            " JOIN timescaledb_information.dimensions d ON d.dimension_number = 1"
+            "  AND d.hypertable_schema = c.materialization_hypertable_schema"
+            "  AND d.hypertable_name = c.materialization_hypertable_name"
             " JOIN pg_class stored ON stored.oid = to_regclass(format('%I.%I', c.materialization_hypertable_schema,"
             "  c.materialization_hypertable_name))"
             " LEFT JOIN timescaledb_information.hypertable_columnstore_settings s ON s.hypertable = stored.oid"
@@ -181,6 +185,7 @@ def _aggregates(connection: Connection, policies: Mapping[Key, PolicyState]) -> 
             only,
             stored,
             (stored_and_source[2], stored_and_source[3]),
+            stored_and_source[4],
         )
 
 

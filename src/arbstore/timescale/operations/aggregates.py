@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from alembic.operations import Operations
 from sqlalchemy import Connection
@@ -11,6 +11,7 @@ from sqlalchemy import Connection
 from arbstore.timescale import catalog
 from arbstore.timescale.catalog import Feature
 from arbstore.timescale.naming import quoted, regclass
+from arbstore.timescale.operations.hypertables import SetChunkIntervalOp
 from arbstore.timescale.operations.operation import TimescaleOp, known
 
 # A refresh that is under way is told to stop, and takes catalog rows from under the DROP until it has.
@@ -42,6 +43,7 @@ class CreateContinuousAggregateOp(TimescaleOp):
 
     relation: str
     query: str
+    chunk_interval: timedelta | None = field(default=None, kw_only=True)
     materialized_only: bool = field(default=False, kw_only=True)
     schema: str | None = field(default=None, kw_only=True)
 
@@ -52,13 +54,15 @@ class CreateContinuousAggregateOp(TimescaleOp):
         view: str,
         query: str,
         *,
+        chunk_interval: timedelta | None = None,
         materialized_only: bool = False,
         schema: str | None = None,
     ) -> None:
         """Create a continuous aggregate of the query, WITH NO DATA: a policy fills it, or a refresh.
 
-        The query groups a hypertable, or another aggregate, by `time_bucket`. Unless `materialized_only`, reading the
-        view adds what is not computed yet. Only the Community edition has it; others get a line in the log.
+        The query groups a hypertable, or another aggregate, by `time_bucket`. `chunk_interval` None is TimescaleDB's
+        choice. Unless `materialized_only`, reading the view adds what is not computed yet. Only the Community edition
+        has it; others get a line in the log.
 
             op.create_continuous_aggregate(
                 "trades_1h",
@@ -68,7 +72,9 @@ class CreateContinuousAggregateOp(TimescaleOp):
 
         Reversed by `op.drop_continuous_aggregate`.
         """
-        operations.invoke(cls(view, query, materialized_only=materialized_only, schema=schema))
+        operations.invoke(
+            cls(view, query, chunk_interval=chunk_interval, materialized_only=materialized_only, schema=schema)
+        )
 
     def __str__(self) -> str:
         """Say it."""
@@ -81,11 +87,14 @@ class CreateContinuousAggregateOp(TimescaleOp):
     def statements(self) -> list[str]:
         """Return its SQL."""
         only = str(self.materialized_only).lower()
-        return [
+        made = [
             f"CREATE MATERIALIZED VIEW IF NOT EXISTS {quoted(self.relation, self.schema)}"
             f" WITH (timescaledb.continuous, timescaledb.materialized_only = {only})"
             f" AS\n{self.query.strip().rstrip(';')}\nWITH NO DATA"
         ]
+        if self.chunk_interval is not None:
+            made += SetChunkIntervalOp(self.relation, self.chunk_interval, schema=self.schema).statements()
+        return made
 
     def reverse(self) -> DropContinuousAggregateOp:
         """Return its end."""
