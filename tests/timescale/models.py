@@ -23,14 +23,14 @@ def readings(metadata: MetaData, wanted: Hypertable | None = FULL, **options: An
         metadata,
         Column("sensor", Integer, primary_key=True, autoincrement=False),
         Column("time", DateTime(timezone=True), primary_key=True),
-        Column("Odd value%", Double),
+        Column("Odd, value%", Double),
         Column("note", Text),
         info={} if wanted is None else wanted.info,
         **options,
     )
 
 
-def query(source: Table, width: timedelta, *, value: str = "Odd value%", where: Sequence[Any] = ()) -> Select[Any]:
+def query(source: Table, width: timedelta, *, value: str = "Odd, value%", where: Sequence[Any] = ()) -> Select[Any]:
     bucket = time_bucket(width, source.c.time)
     highest = func.max(source.c[value]).label("highest")
     return select(source.c.sensor, bucket.label("time"), highest).where(*where).group_by(source.c.sensor, bucket)

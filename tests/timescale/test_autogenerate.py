@@ -80,7 +80,7 @@ async def test_odd_names_in_other_schemas(project: Project) -> None:
         retention=7 * DAY,
         time_column="time",
         space=Space("sensor", 3),
-        columnstore=Columnstore(6 * HOUR, segment_by=["note"], order_by=["Odd value% NULLS FIRST", "time DESC"]),
+        columnstore=Columnstore(6 * HOUR, segment_by=["note"], order_by=["Odd, value% NULLS FIRST", "time DESC"]),
     )
     table = readings(project.metadata, wanted, name='Quoted "readings": 5%', schema=ODD)
     per_hour(per_minute(table, name="Per Minute", schema=ODD), project.metadata, name="per:hour")
@@ -91,7 +91,7 @@ async def test_odd_names_in_other_schemas(project: Project) -> None:
         assert hypertable.dimensions.space == Space("sensor", 3)
     if project.edition.has(Feature.AGGREGATES):
         assert hypertable.columnstore is not None
-        assert list(map(str, hypertable.columnstore.order_by)) == ["Odd value% NULLS FIRST", "time DESC"]
+        assert list(map(str, hypertable.columnstore.order_by)) == ["Odd, value% NULLS FIRST", "time DESC"]
         assert set(there.aggregates) == {(ODD, "Per Minute"), (ODD, "per:hour")}
         row = {"sensor": 1, "time": datetime.now(UTC)}
         await project.connection.execute(table.insert(), row)
@@ -178,7 +178,7 @@ async def test_the_index_that_timescaledb_adds_is_kept_and_another_is_not(chunke
     wanted = Hypertable(HOUR, time_column="time")
     readings(project.metadata, wanted)
     await project.execute(
-        'CREATE TABLE readings (sensor int, "time" timestamptz, "Odd value%" float8, note text,'
+        'CREATE TABLE readings (sensor int, "time" timestamptz, "Odd, value%" float8, note text,'
         " PRIMARY KEY (sensor, time))",
         "SELECT create_hypertable('readings', by_range('time', interval '1 hour'))",
     )

@@ -188,7 +188,7 @@ async def test_a_refresh_runs_outside_the_transaction(community: Project) -> Non
     readings(community.metadata)
     await community.deploy()
     await community.execute("INSERT INTO readings SELECT 1, now() - interval '1 day', 5")
-    query = "SELECT time_bucket('1 hour', time) AS time, max(\"Odd value%\") AS x FROM readings GROUP BY 1"
+    query = "SELECT time_bucket('1 hour', time) AS time, max(\"Odd, value%\") AS x FROM readings GROUP BY 1"
     await migrate(
         community,
         ops.CreateContinuousAggregateOp("v", query, materialized_only=True),

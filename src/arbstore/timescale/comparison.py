@@ -6,11 +6,13 @@ all that is not as declared. `alembic revision --autogenerate` writes the first,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import cached_property
 
+from alembic.operations import Operations
+from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, MetaData, Table
 
 from arbstore.timescale import catalog
@@ -50,6 +52,13 @@ def missing(connection: Connection, metadata: MetaData | Sequence[MetaData]) -> 
     """Return what is declared and the server's edition cannot do; empty on the richest. Raises DeclarationError."""
     found = edition(connection)
     return [op for op in Differences(connection, metadata).all() if not found.has(op.needs)]
+
+
+def apply(connection: Connection, ops: Iterable[TimescaleOp]) -> None:
+    """Do what `compare` returned, in the connection's transaction, whose commit is the caller's."""
+    operations = Operations(MigrationContext.configure(connection))
+    for op in ops:
+        operations.invoke(op)
 
 
 @dataclass(frozen=True)
