@@ -304,6 +304,35 @@ async def test_candles_are_rolled_up_in_the_transaction_that_removes_their_rows(
     assert await history(store, "1m") == before
 
 
+async def test_candles_can_be_rolled_up_before_their_rows_go(store: Store, market: Market) -> None:
+    await fill(store, market)
+    before = {source: await whole(store, market, source) for source in (TRADES, QUOTES)}
+    since, until = NOON - DAY + SECOND, NOON + DAY - SECOND
+    first = [await store.candles.roll_up(source, since, until) for source in (TRADES, QUOTES)]
+    assert all(count > 100 for count in first)
+    assert [await store.candles.roll_up(source, since, until) for source in (TRADES, QUOTES)] == [0, 0]
+    await store.session.execute(text("DELETE FROM trade_snapshots"))
+    await store.session.execute(text("DELETE FROM book_ticker_snapshots"))
+    for source in (TRADES, QUOTES):
+        assert_all_same(await whole(store, market, source), before[source])
+
+
+async def test_the_minute_that_runs_and_those_outside_are_not_rolled_up(store: Store, market: Market) -> None:
+    now = datetime.now(UTC)
+    await store.trades.insert(
+        trade(market.btc, at, 1, 10.0) for at in (now, now - HOUR, now - 2 * HOUR, now - 3 * HOUR)
+    )
+    assert await store.candles.roll_up(TRADES, now - 2 * HOUR - MINUTE, now + HOUR) == 2
+    assert await store.candles.roll_up(TRADES, now - 4 * HOUR, now - 3 * HOUR - MINUTE) == 0
+
+
+async def test_what_cannot_be_rolled_up_is_refused(store: Store, market: Market) -> None:
+    with pytest.raises(ValidationError, match="no source of roll-ups"):
+        await store.candles.roll_up("feed", NOON, NOON + HOUR)
+    with pytest.raises(ValidationError, match="is after until"):
+        await store.candles.roll_up("trades", NOON + HOUR, NOON)
+
+
 async def test_candles_of_feeds_are_no_part_of_roll_ups(store: Store, market: Market) -> None:
     await store.candles.insert([Case(Candle).row(market)])
     await store.book_tickers.insert([Case(BookTicker).row(market)])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import Enum
 from typing import Any, TypeVar
 
@@ -12,6 +12,7 @@ from arbstore.errors import ValidationError
 from arbstore.models.rollups import ROLL_UPS
 from arbstore.records import Candle, CandleSource, StoredCandle, Timeframe, rules
 from arbstore.services.bars import Bars
+from arbstore.services.rolling import MINUTES, roll_up_between
 from arbstore.services.series import SymbolSeries, Window, checked_window
 from arbstore.services.service import as_records
 from arbstore.timescale.materialized import materialized
@@ -91,6 +92,23 @@ class Candles(SymbolSeries[Candle, StoredCandle]):
         if timeframe is None:
             raise ValidationError("is missing: roll-ups are of one, such as 1m", field="timeframe")
         return await self._read(symbol_id, timeframe, source, (since, until, limit))
+
+    async def roll_up(self, source: str | Enum, since: datetime, until: datetime) -> int:
+        """Store the candles of one minute that begin in [since, until), of all symbols, and return how many are new.
+
+        For rows that will go without a cleanup: those that are older than a server's own job keeps, or looks for
+        candles of. `source` is `trades` or `quotes`. A stored candle stands, so let all rows of these minutes be there;
+        the minute that runs is left out. Raises ValidationError for another source, and for what is no window.
+        """
+        rolled = ROLL_UPS.get(_source(source))
+        if rolled is None:
+            raise ValidationError("is no source of roll-ups: those are trades and quotes", field="source")
+        begin, end, _ = checked_window((since, until, None))
+        assert begin is not None and end is not None  # noqa: S101, PT018 # both were given
+        begin, end = MINUTES.ceil(begin), MINUTES.ceil(min(end, MINUTES.floor(datetime.now(UTC))))
+        views = await self._on_connection(lambda connection: materialized(connection, rolled.views))
+        result = await self._execute(roll_up_between(rolled, begin, end, views))
+        return int(result.rowcount)  # type: ignore[attr-defined] # an insert's result has one
 
     async def _read(self, symbol_id: int, timeframe: str, source: str | Enum, window: Window) -> list[StoredCandle]:
         wanted = _source(source)
