@@ -18,7 +18,7 @@ from arbstore.timescale.edition import Edition
 from tests.timescale.project import LEFT
 
 GUIDE = (Path(__file__).parents[2] / "docs" / "timescale.md").read_text()
-SAID = dict(re.findall(r"```python\n# (\S+)\n(.*?)```", GUIDE, re.DOTALL))
+SAID = dict(re.findall(r"```(?:python|text)\n# (\S+)\n(.*?)```", GUIDE, re.DOTALL))
 
 
 async def run(folder: Path, *arguments: str) -> str:
