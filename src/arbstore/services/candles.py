@@ -50,8 +50,8 @@ class Candles(SymbolSeries[Candle, StoredCandle]):
 
         With `limit`, the newest that many of them. Raises UnknownExchangeError and UnknownSymbolError.
         """
-        chosen = self.table.c.timeframe == _checked(timeframe)
-        return await self._history_of_pair((exchange, base, quote), (since, until, limit), chosen)
+        part = _checked(timeframe)
+        return await self._history_of_pair((exchange, base, quote), (since, until, limit), timeframe=part)
 
 
 def _checked(timeframe: str) -> str:

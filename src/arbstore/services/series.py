@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from copy import copy
 from datetime import datetime, timedelta
 from enum import Enum
 from typing import Any, ClassVar, Generic, TypeVar
 
-from sqlalchemy import CTE, ColumnElement, FromClause, Select, Table, and_, func, lateral, null, select, true
+from sqlalchemy import CTE, Column, ColumnElement, FromClause, Select, Table, func, lateral, null, select, true
 
 from arbstore import bulk, models
 from arbstore.bulk import InsertResult
 from arbstore.errors import ValidationError
 from arbstore.records import Snapshot, columns
 from arbstore.services.exchanges import Exchanges, enum_value
-from arbstore.services.service import Service, ago, as_records, in_utc
+from arbstore.services.query import Query, Window, history, within
+from arbstore.services.service import Service, ago, as_records
 from arbstore.services.symbols import Symbols
 
 In = TypeVar("In", bound=Snapshot)
@@ -40,6 +42,22 @@ class Series(Service, Generic[In, Out]):
         UnknownExchangeError. Of rows with equal keys the last one wins, in the batch and over what is stored.
         """
         return await bulk.upsert(self._session, self.table, columns(self.record, rows))
+
+    async def query(self, read: str, *given: Any, **options: Any) -> Query:
+        """Return what `history` or `history_by_id`, whichever `read` names, so called, asks the server for.
+
+        Looks up, checks and raises what they do; the query itself is not run.
+        """
+        asked = copy(self)
+        asked._fetch = _unrun  # type: ignore[assignment, method-assign] # every signature would be there twice
+        found: Query = await getattr(asked, read)(*given, **options)
+        return found
+
+    async def _fetch(self, query: Query) -> list[Out]:
+        found = as_records(self.stored, await self._execute(query.statement), **query.constants)
+        if query.newest_first:
+            found.reverse()
+        return found
 
     async def _latest(self, owners: Select[Any], part: object | None, max_age: timedelta | None) -> list[Out]:
         """Return the newest row of each series of the owners, whose first column is the owner's id.
@@ -71,7 +89,7 @@ class Series(Service, Generic[In, Out]):
         following = first(found.c.owner, part > found.c.part)
         return found.union_all(select(found.c.owner, following).where(found.c.part.is_not(null())))
 
-    def _owner(self) -> ColumnElement[Any]:
+    def _owner(self) -> Column[Any]:
         return next(iter(self.table.primary_key.columns))
 
     def _rows(self, *conditions: ColumnElement[bool]) -> Select[Any]:
@@ -79,19 +97,12 @@ class Series(Service, Generic[In, Out]):
 
     async def _history(
         self,
-        conditions: list[ColumnElement[bool]],
-        window: tuple[datetime | None, datetime | None, int | None],
-        names: dict[str, str],
+        series: Mapping[str, Any],
+        window: Window,
+        names: Mapping[str, str],
     ) -> list[Out]:
-        since, until, limit = window
-        time = self.table.c.timestamp
-        statement = self._rows(*conditions, *_within(time, since, until)).limit(_count(limit))
-        # With a limit it is the newest rows that are wanted; the rest of the key breaks ties.
-        order = [time, *(column for column in self.table.primary_key if column is not time)]
-        result = await self._execute(statement.order_by(*(column.desc() for column in order)))
-        found = as_records(self.stored, result, **names)
-        found.reverse()
-        return found
+        """Return the rows of a series, given by columns of the key, which are not sent once a row."""
+        return await self._fetch(history(self.table, series, window, names))
 
 
 class SymbolSeries(Series[In, Out]):
@@ -133,19 +144,19 @@ class SymbolSeries(Series[In, Out]):
     async def _history_of_pair(
         self,
         pair: tuple[str | Enum, str, str],
-        window: tuple[datetime | None, datetime | None, int | None],
-        *conditions: ColumnElement[bool],
+        window: Window,
+        **part: Any,
     ) -> list[Out]:
         exchange, base, quote = pair
         known = await Exchanges(self._session, self._cache).by_enum_one(exchange)
         symbol = await Symbols(self._session, self._cache).by_pair_one(known.id, base, quote)
-        return await self._history_of(symbol.id, window, *conditions)
+        return await self._history_of(symbol.id, window, **part)
 
     async def _history_of(
         self,
         symbol_id: int,
-        window: tuple[datetime | None, datetime | None, int | None],
-        *conditions: ColumnElement[bool],
+        window: Window,
+        **part: Any,
     ) -> list[Out]:
         symbol = await Symbols(self._session, self._cache).get_one(symbol_id)
         exchange = await Exchanges(self._session, self._cache).get_one(symbol.exchange_id)
@@ -155,7 +166,7 @@ class SymbolSeries(Series[In, Out]):
             "symbol_quote": symbol.symbol_quote,
             "exchange_symbol": symbol.exchange_symbol,
         }
-        return await self._history([self._owner() == symbol_id, *conditions], window, names)
+        return await self._history({self._owner().name: symbol_id, **part}, window, names)
 
 
 class PairSeries(SymbolSeries[In, Out]):
@@ -208,30 +219,19 @@ class ExchangeSeries(Series[In, Out]):
         self,
         exchange: str | Enum,
         part: str,
-        window: tuple[datetime | None, datetime | None, int | None],
+        window: Window,
     ) -> list[Out]:
         assert self.part is not None  # noqa: S101 # each of these series has one
         known = await Exchanges(self._session, self._cache).by_enum_one(exchange)
-        conditions = [and_(self._owner() == known.id, self.table.c[self.part] == part)]
-        return await self._history(conditions, window, {"exchange": enum_value(exchange)})
+        series = {self._owner().name: known.id, self.part: part}
+        return await self._history(series, window, {"exchange": enum_value(exchange)})
 
 
-def _within(time: ColumnElement[datetime], since: datetime | None, until: datetime | None) -> list[ColumnElement[bool]]:
-    since = None if since is None else in_utc(since, "since")
-    until = None if until is None else in_utc(until, "until")
-    if since is not None and until is not None and since > until:
-        raise ValidationError(f"{since} is after until {until}", field="since")
-    bounds = [] if since is None else [time >= since]
-    return bounds if until is None else [*bounds, time < until]
+async def _unrun(query: Query) -> Query:
+    return query
 
 
 def _positive(age: timedelta, name: str) -> timedelta:
     if age <= timedelta(0):
         raise ValidationError(f"must be more than zero, is {age}", field=name)
     return age
-
-
-def _count(limit: int | None) -> int | None:
-    if limit is not None and limit < 1:
-        raise ValidationError(f"must be 1 or more, is {limit}", field="limit")
-    return limit
