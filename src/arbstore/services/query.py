@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeAlias
@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 from sqlalchemy import ColumnElement, Select, Table, select
 
 from arbstore.errors import ValidationError
+from arbstore.services import reach
 from arbstore.services.service import in_utc
 
 Window: TypeAlias = tuple[datetime | None, datetime | None, int | None]  # since, until, limit
@@ -19,13 +20,25 @@ Window: TypeAlias = tuple[datetime | None, datetime | None, int | None]  # since
 class Query:
     """A statement whose columns, with the `constants` that all rows share, are the fields of a stored record.
 
-    Its rows are oldest first; with a limit `newest_first`, for the newest are those that it leaves.
+    Its rows are oldest first; with a limit `newest_first`, for the newest are those that it leaves. These may be found
+    without reading all chunks: the rows from one of the `starts` on have them, if they are as many as the limit.
     """
 
     table: Table
     statement: Select[Any]
     constants: Mapping[str, Any]
-    newest_first: bool
+    limit: int | None
+    starts: tuple[datetime | None, ...]
+
+    @property
+    def newest_first(self) -> bool:
+        """Whether a limit turned the rows round."""
+        return self.limit is not None
+
+    def from_each_start(self) -> Iterator[Select[Any]]:
+        """Yield the statement as it is from each of the starts on, which lie ever longer back."""
+        for start in self.starts:
+            yield self.statement.where(*reach.after(self.table.c.timestamp, start))
 
     def oldest_first(self) -> Select[Any]:
         """Return a statement of the same rows, oldest first; after a limit the server has to sort them for it."""
@@ -49,7 +62,8 @@ def history(table: Table, series: Mapping[str, Any], window: Window, names: Mapp
     if limit is not None:
         order = [column.desc() for column in order]
     rows = select(*sent).where(*conditions, *within(table.c.timestamp, since, until))
-    return Query(table, rows.order_by(*order).limit(limit), {**names, **series}, limit is not None)
+    starts = (None,) if limit is None else tuple(reach.starts(table, since, until))
+    return Query(table, rows.order_by(*order).limit(limit), {**names, **series}, limit, starts)
 
 
 def within(time: ColumnElement[datetime], since: datetime | None, until: datetime | None) -> list[ColumnElement[bool]]:

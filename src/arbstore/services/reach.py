@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import ColumnElement, Table, bindparam
 
-from arbstore.services.service import ago
+from arbstore.services.service import ago, in_utc
 from arbstore.timescale.hypertable import declared
 
 _CHUNKS = (2, 32)
@@ -25,6 +25,8 @@ def starts(table: Table, since: datetime | None, until: datetime | None = None) 
     hypertable = declared(table)
     assert hypertable is not None, table.name  # noqa: S101 # a test holds that each series is one
     interval = hypertable.chunk_interval
+    since = None if since is None else in_utc(since, "since")
+    until = None if until is None else in_utc(until, "until")
     for chunks in _CHUNKS:
         start = _floor(ago(chunks * interval, until), interval)
         if since is not None and start <= since:

@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from copy import copy
 from datetime import datetime, timedelta
 from enum import Enum
 from typing import Any, ClassVar, Generic, TypeVar
 
-from sqlalchemy import CTE, Column, ColumnElement, FromClause, Select, Table, func, lateral, null, select, true
+from sqlalchemy import (
+    CTE,
+    Column,
+    ColumnElement,
+    Row,
+    Select,
+    Table,
+    any_,
+    func,
+    lateral,
+    literal,
+    null,
+    select,
+    true,
+)
+from sqlalchemy.dialects.postgresql import ARRAY
 
 from arbstore import bulk, models
 from arbstore.bulk import InsertResult
 from arbstore.errors import ValidationError
 from arbstore.records import Snapshot, columns
+from arbstore.services import reach
 from arbstore.services.exchanges import Exchanges, enum_value
 from arbstore.services.query import Query, Window, history, within
 from arbstore.services.service import Service, ago, as_records
@@ -54,7 +70,12 @@ class Series(Service, Generic[In, Out]):
         return found
 
     async def _fetch(self, query: Query) -> list[Out]:
-        found = as_records(self.stored, await self._execute(query.statement), **query.constants)
+        rows: Sequence[Row[Any]] = ()
+        for statement in query.from_each_start():
+            rows = (await self._execute(statement)).all()
+            if len(rows) == query.limit:
+                break
+        found = as_records(self.stored, rows, **query.constants)
         if query.newest_first:
             found.reverse()
         return found
@@ -64,18 +85,49 @@ class Series(Service, Generic[In, Out]):
 
         One index probe a series: history is not scanned, however long it is.
         """
-        owned = owners.cte("owned")
-        series: FromClause = owned if self.part is None or part is not None else self._parts(owned)
-        newest = self._rows(self._owner() == series.c[0])
+        since = None if max_age is None else ago(_positive(max_age, "max_age"))
+        bounds = within(self.table.c.timestamp, since, None)
+        if self.part is not None and part is None:
+            owned = owners.cte("owned")
+            return self._found(await self._execute(self._newest(owned, self._parts(owned), bounds)))
         if self.part is not None:
-            newest = newest.where(self.table.c[self.part] == (series.c[1] if part is None else part))
-        if max_age is not None:
-            newest = newest.where(self.table.c.timestamp >= ago(_positive(max_age, "max_age")))
+            bounds.append(self.table.c[self.part] == part)
+        return self._found(await self._newest_of_each(owners, bounds, since))
+
+    async def _newest_of_each(
+        self, owners: Select[Any], bounds: list[ColumnElement[bool]], since: datetime | None
+    ) -> Iterable[Row[Any]]:
+        """Return the newest row of each owner: further back is looked only for those that have none nearer."""
+        found: dict[Any, Row[Any]] = {}
+        owner = owners.selected_columns[0]
+        for start in reach.starts(self.table, since):
+            owned = owners.cte("owned")
+            result = await self._execute(
+                self._newest(owned, owned, [*bounds, *reach.after(self.table.c.timestamp, start)])
+            )
+            found |= {row[0]: row for row in result}
+            missing = [key for key, row in found.items() if row.timestamp is None]
+            if not missing:
+                break
+            owners = owners.where(owner == any_(literal(missing, ARRAY(owner.type))))
+        return found.values()
+
+    def _newest(self, owned: CTE, series: CTE, bounds: list[ColumnElement[bool]]) -> Select[Any]:
+        """Return each series' newest row within the bounds, nulls where it has none, in the order of the names."""
+        newest = self._rows(self._owner() == series.c[0], *bounds)
+        if series is not owned:
+            newest = newest.where(self.table.c[str(self.part)] == series.c.part)
         row = lateral(newest.order_by(self.table.c.timestamp.desc()).limit(1), name="newest")
         names = [column for column in owned.c if column.name not in row.c and column is not owned.c[0]]
+        owner = owned.c[0].label(self._owner().name)
+        values = [column for column in row.c if column.name != owner.name]
         source = series if series is owned else series.join(owned, owned.c[0] == series.c[0])
-        statement = select(*row.c, *names).select_from(source.join(row, true())).order_by(*names, *row.c)
-        return await self._records(self.stored, statement)
+        return (
+            select(owner, *values, *names).select_from(source.outerjoin(row, true())).order_by(*names, owner, *values)
+        )
+
+    def _found(self, rows: Iterable[Row[Any]]) -> list[Out]:
+        return as_records(self.stored, (row for row in rows if row.timestamp is not None))
 
     def _parts(self, owned: CTE) -> CTE:
         """Return (owner, part) of every series, by skipping along the key from one part to the next."""
