@@ -14,7 +14,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "arbstore"
 LAYERS = [
     {"cli"},
     {"demo", "importers", "migrations", "testing"},
-    {"database"},
+    {"database", "frames"},
     {"embedded", "engine", "services"},
     {"bulk", "cache"},
     {"models", "timescale", "records", "settings"},
