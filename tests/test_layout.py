@@ -18,7 +18,7 @@ LAYERS = [
     {"embedded", "engine", "services"},
     {"bulk", "cache"},
     {"models", "timescale", "records", "settings"},
-    {"errors"},
+    {"errors", "lazy"},
 ]
 SQL = {"services", "bulk", "timescale"}
 

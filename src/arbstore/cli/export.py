@@ -11,9 +11,9 @@ import typer
 
 from arbstore.cli import show
 from arbstore.cli.command import options_of, run, settings_of
-from arbstore.database import Database
 
 if TYPE_CHECKING:
+    from arbstore.database import Database
     from arbstore.frames.parquet import Export
 
 _SUFFIX = ".parquet"

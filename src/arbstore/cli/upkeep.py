@@ -11,13 +11,14 @@ import typer
 from arbstore.cli import show
 from arbstore.cli.command import options_of, run, settings_of
 from arbstore.cli.times import read_duration
-from arbstore.database import Database
 from arbstore.records import Record
-from arbstore.services.maintenance import TableStats, retentions
 
 if TYPE_CHECKING:
     from rich.progress import Progress
     from rich.table import Table
+
+    from arbstore.database import Database
+    from arbstore.services.maintenance import TableStats
 
 _ROWS_A_TRANSACTION = 10_000
 
@@ -98,6 +99,8 @@ def _minute(moment: datetime | None) -> str | None:
 
 def _ages(wanted: list[str]) -> dict[str, timedelta | None]:
     """Return the retention of every time-series table."""
+    from arbstore.services.maintenance import retentions
+
     try:
         return {table.name: age for table, age in retentions(dict(map(_age, wanted)))}
     except ValueError as error:
