@@ -97,14 +97,16 @@ class Frames(Generic[F]):
         query, exact = await self._asked(kind, series, window)
         shape = Shape(schema_of(query.table, exact=exact), query.constants)
         timeout = self._database.settings.statement_timeout
-        batches: list[pa.RecordBatch] = []
         if self._database.is_borrowed:
-            batches = [shape.rows(await self._records(kind, series, window))]
-        else:
-            async with aclosing(stream(self._database, query.statement, shape, server_timeout=timeout)) as streamed:
+            return await self._frame(shape, [shape.rows(await self._records(kind, series, window))])
+        batches: list[pa.RecordBatch] = []
+        for statement in query.from_each_start():
+            async with aclosing(stream(self._database, statement, shape, server_timeout=timeout)) as streamed:
                 batches = [batch async for batch in streamed]
-            if query.newest_first:
-                batches = [reversed_batch(batch) for batch in reversed(batches)]
+            if sum(map(len, batches)) == query.limit:
+                break
+        if query.newest_first:
+            batches = [reversed_batch(batch) for batch in reversed(batches)]
         return await self._frame(shape, batches)
 
     async def candles(self, exchange: str | Enum, base: str, quote: str, timeframe: str, **window: Unpack[Window]) -> F:
