@@ -33,15 +33,16 @@ def main() -> None:
 async def measure(database: str, sizes: Sizes, names: list[str] | None = None) -> report.Run:
     """Run the benchmarks of these names, or all, on one server."""
     figures: list[Figure] = []
+    described = machine.describe()  # before there is a load of our own
     async with Server.named(database) as server:
         for name in names or BENCHMARKS:
             Console(stderr=True).print(f"{name} …")
             figures += await BENCHMARKS[name](server, sizes)
-        described = await server.describe()
+        served = await server.describe()
     return report.Run(
         date=f"{datetime.now(UTC):%Y-%m-%d}",
-        machine=machine.describe(),
-        server=described,
+        machine=described,
+        server=served,
         versions=machine.versions(),
         sizes=asdict(sizes),
         figures=figures,

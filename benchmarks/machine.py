@@ -21,12 +21,13 @@ _LIBRARIES = (
 
 
 def describe() -> dict[str, str]:
-    """Return processor, cores, memory and system; what a system does not tell is "unknown"."""
+    """Return processor, cores, memory, system and the load of the last minute; "unknown" is what it does not tell."""
     return {
         "processor": _value("/proc/cpuinfo", "model name") or platform.processor() or "unknown",
         "cores": str(os.cpu_count() or "unknown"),
         "memory": _memory(),
         "system": platform.platform(),
+        "load": f"{os.getloadavg()[0]:.1f}",
     }
 
 

@@ -57,7 +57,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
         return (
             f"{self.place}; fsync {server['fsync']},"
             f" synchronous_commit {server['synchronous_commit']}; {machine['processor']}, {machine['cores']} cores,"
-            f" {machine['memory']}; {self.date}"
+            f" {machine['memory']}, load {machine['load']} before; {self.date}"
         )
 
 

@@ -42,7 +42,7 @@ async def test_the_command_prints_its_table_and_writes_the_run(arbstore_server: 
     assert all(figure.name in done.stdout for figure in run.figures)
     assert "TTLCache[key]" in done.stdout
     assert run.sizes["batch"] == 200
-    assert run.server["postgresql"] in done.stdout
+    assert run.place in done.stdout
 
 
 async def test_the_embedded_server_of_benchmarks_is_as_durable_as_a_real_one() -> None:
