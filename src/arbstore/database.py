@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import SecretStr
 from sqlalchemy import URL, make_url
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, create_async_engine
 
 from arbstore import embedded
@@ -215,9 +216,17 @@ class Database:
     async def begin(self) -> AsyncIterator[Store]:
         """Yield a Store in one transaction, which commits at the end and rolls back on any error."""
         async with self.session() as session:
-            yield Store(session, self.cache)
-            with translated():
-                await session.commit()
+            try:
+                yield Store(session, self.cache)
+                with translated():
+                    await session.commit()
+            except BaseException:
+                try:
+                    await session.rollback()
+                except DBAPIError:
+                    # The connection is gone, and the transaction with it: the error above is the one to tell.
+                    await session.invalidate()
+                raise
 
     def session(self) -> AsyncSession:
         """Return a new session, to be closed, and committed, by the caller."""
