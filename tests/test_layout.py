@@ -17,10 +17,11 @@ LAYERS = [
     {"database", "frames"},
     {"embedded", "engine", "services"},
     {"bulk", "cache"},
+    {"foreign_keys"},
     {"models", "timescale", "records", "settings"},
     {"errors", "lazy"},
 ]
-SQL = {"services", "bulk", "timescale"}
+SQL = {"services", "bulk", "foreign_keys", "timescale"}
 
 
 def modules() -> Iterator[tuple[str, Path, ast.Module]]:

@@ -33,6 +33,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from sqlalchemy.schema import CreateTable, DropTable
 
 from arbstore.errors import translated
+from arbstore.foreign_keys import checked_once
 
 # Measured, see docs/performance.md: from here on COPY and its savepoint cost less than one statement over arrays,
 _WORTH_A_SAVEPOINT = 100
@@ -131,7 +132,7 @@ async def _copied(connection: AsyncConnection, rows: _Rows) -> bool:
     if any(None in rows.columns[name] for name in defaults) or await _has_an_end(connection, rows):
         return False
     try:
-        async with connection.begin_nested():
+        async with connection.begin_nested(), checked_once(connection, rows.table, rows.columns):
             await _copy(connection, rows.table, rows)
     except asyncpg.UniqueViolationError:
         return False
