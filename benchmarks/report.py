@@ -65,7 +65,7 @@ def show(run: Run, console: Console) -> None:
     """Print the table."""
     table = Table(*_HEADINGS, title=run.heading, title_justify="left")
     for row in _rows(run.figures):
-        table.add_row(*map(escape, row), style="bold red" if row[-1] == _MARKS[False] else None)
+        table.add_row(*map(escape, row), style="bold red" if row[-1].startswith("MISSED") else None)
     console.print(table)
     missed = [figure for figure in run.figures if figure.met is False]
     asked = [figure for figure in run.figures if figure.met is not None]
@@ -103,7 +103,7 @@ def _rows(figures: list[Figure]) -> Iterator[tuple[str, ...]]:
             "" if figure.bound is None else f"{_asked(figure)} {_number(figure.bound)} {_unit(figure)}",
             f"{_times(figure)} ({_pace(figure, figure.ours)} : {_pace(figure, figure.theirs)})",
             f"{_number(lowest)} to {_number(highest)}",
-            figure.note or _MARKS[figure.met],
+            "; ".join(filter(None, (_MARKS[figure.met], figure.note))),
         )
 
 
