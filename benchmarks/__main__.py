@@ -59,7 +59,10 @@ def _arguments() -> Namespace:
     parser.add_argument(
         "--write-docs", action="store_true", help="keep the run as the last one of its edition, and quote it"
     )
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    if arguments.write_docs and arguments.only:
+        parser.error("--write-docs quotes whole runs: leave out --only")
+    return arguments
 
 
 if __name__ == "__main__":
