@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
-from functools import lru_cache, reduce
-from itertools import compress, islice
-from operator import and_, eq
+from functools import lru_cache
+from itertools import compress, count, islice
+from operator import eq
 from typing import Any, NamedTuple
 
 import asyncpg
@@ -80,18 +80,19 @@ async def upsert(session: AsyncSession, table: Table, columns: Mapping[str, Sequ
     The columns are equally long and checked already (see `records.columns`). None becomes the server's default where
     the column has one. After an error nothing of the batch is written.
     """
-    count = len(columns[table.primary_key.columns[0].name])
-    if not count:
+    key = [columns[column.name] for column in table.primary_key]
+    total = len(key[0])
+    if not total:
         return InsertResult(0, 0, 0)
     given = {
         name: values
         for name, values in columns.items()
         if table.c[name].server_default is None or values.count(None) < len(values)
     }
-    rows = _Rows(table, given, _order([columns[column.name] for column in table.primary_key]))
+    rows = _Rows(table, given, _order(key))
     with translated():
         await _write(session, rows)
-    return InsertResult(count, len(rows.order), count - len(rows.order))
+    return InsertResult(total, len(rows.order), total - len(rows.order))
 
 
 def _order(key: Sequence[Sequence[Any]]) -> Sequence[int]:
@@ -100,15 +101,13 @@ def _order(key: Sequence[Sequence[Any]]) -> Sequence[int]:
     order: Sequence[int] = range(len(key[0]))
     for values in reversed(key):
         order = sorted(order, key=values.__getitem__)
+    # Of the time, or what else the key ends with, equal neighbours are few: only they are compared whole.
+    last = list(map(key[-1].__getitem__, order))
+    candidates = compress(count(), map(eq, last, islice(last, 1, None)))
+    pairs = [(order[place], order[place + 1]) for place in candidates]
     # The sorts are stable: of equal keys the one given last is the last here too.
-    is_superseded = reduce(lambda one, other: map(and_, one, other), (_equal_to_next(order, values) for values in key))
-    superseded = set(compress(order, is_superseded))
+    superseded = {one for one, other in pairs if all(values[one] == values[other] for values in key)}
     return [number for number in order if number not in superseded] if superseded else order
-
-
-def _equal_to_next(order: Sequence[int], values: Sequence[Any]) -> Iterator[bool]:
-    ordered = list(map(values.__getitem__, order))
-    return map(eq, ordered, islice(ordered, 1, None))
 
 
 async def _write(session: AsyncSession, rows: _Rows) -> None:
