@@ -39,6 +39,7 @@ from arbstore.foreign_keys import checked_once
 _WORTH_A_SAVEPOINT = 100
 # and, where keys exist already, a temporary table does.
 _WORTH_A_TABLE = 5_000
+_ROWS_AT_ONCE = 1_000  # of a COPY
 
 
 class InsertResult(NamedTuple):
@@ -70,8 +71,10 @@ class _Rows(NamedTuple):
         return {name: [values[number] for number in self.order] for name, values in self.columns.items()}
 
     def tuples(self) -> Iterator[tuple[Any, ...]]:
-        """Yield them one by one, so that the server works on the first while the last are made."""
-        return zip(*(map(values.__getitem__, self.order) for values in self.columns.values()), strict=True)
+        """Yield them as they are made, so that the server works on the first while the last are missing."""
+        for start in range(0, len(self.order), _ROWS_AT_ONCE):
+            part = self.order[start : start + _ROWS_AT_ONCE]
+            yield from zip(*([values[number] for number in part] for values in self.columns.values()), strict=True)
 
 
 async def upsert(session: AsyncSession, table: Table, columns: Mapping[str, Sequence[Any]]) -> InsertResult:
