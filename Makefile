@@ -1,9 +1,11 @@
 # `make demo` and `make test` set up all they need; a machine brings only Python (3.11 or newer, with venv), make and git.
 PYTHON ?= python3
-# The server of the tests: empty for the embedded one, "docker", or a URL.
+# The server of the tests and benchmarks: empty for the embedded one, "docker", or a URL.
 DATABASE ?=
 # What pytest is given: files, -k …; empty for all.
 TESTS ?=
+# What the benchmarks are given: --only latest, --rounds 3, …; empty for all.
+BENCH ?=
 IMAGE ?= arbstore-timescaledb:pg17
 
 VENV := .venv
@@ -12,7 +14,7 @@ DEV := $(VENV)/.installed-dev
 DEMO := $(VENV)/.installed-demo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format image clean
+.PHONY: help demo test bench check format image clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -24,6 +26,9 @@ demo: $(or $(wildcard $(DEV)),$(DEMO)) ## run the main job on an embedded databa
 
 test: $(DEV) ## run the tests in parallel; DATABASE picks the server, TESTS the tests
 	@$(BIN)/pytest -n auto $(if $(DATABASE),--database='$(DATABASE)') $(TESTS)
+
+bench: $(DEV) ## measure against the bare drivers; DATABASE picks the server, BENCH the options
+	@$(BIN)/python -m benchmarks $(if $(DATABASE),--database='$(DATABASE)') $(BENCH)
 
 check: $(DEV) ## look at format, lint and types; change nothing
 	@$(BIN)/ruff format --check

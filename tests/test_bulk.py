@@ -1,26 +1,69 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import event, func, select
+from msgspec.structs import replace
+from sqlalchemy import delete, event, func, select, text
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from arbstore import bulk, models
 from arbstore.bulk import InsertResult
 from arbstore.database import Database, Store
-from arbstore.errors import ValidationError
-from arbstore.records import BookTicker, Symbol, columns
+from arbstore.errors import DatabaseConnectionError, UnknownSymbolError, ValidationError
+from arbstore.records import BookTicker, Side, Symbol, Trade, columns
 from tests.conftest import NOON, listing, quote
 
 TABLE = models.BookTickerSnapshot.__table__
+NEVER = 10**9
+
+# From how many rows on: COPY inside a savepoint, and for keys that exist a temporary table.
+WAYS = {"arrays": (NEVER, NEVER), "copy": (1, NEVER), "copy and a table": (1, 1)}
+
+
+@pytest.fixture(params=WAYS)
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    worth_a_savepoint, worth_a_table = WAYS[request.param]
+    monkeypatch.setattr(bulk, "_WORTH_A_SAVEPOINT", worth_a_savepoint)
+    monkeypatch.setattr(bulk, "_WORTH_A_TABLE", worth_a_table)
+    return str(request.param)
+
+
+@contextmanager
+def statements(db: Database) -> Iterator[list[str]]:
+    """What SQLAlchemy sends meanwhile: COPY itself is not among it, its savepoint is."""
+    sent: list[str] = []
+
+    def note(_connection: object, _cursor: object, statement: str, *_rest: object) -> None:
+        sent.append(" ".join(statement.split()[:2]))
+
+    event.listen(db.engine.sync_engine, "before_cursor_execute", note)
+    try:
+        yield sent
+    finally:
+        event.remove(db.engine.sync_engine, "before_cursor_execute", note)
 
 
 def at(seconds: float) -> Any:
     return NOON + timedelta(seconds=seconds)
 
 
+async def listed(db: Database) -> Symbol:
+    async with db.begin() as store:
+        exchange = await store.exchanges.add("BINANCE_SPOT")
+        return await store.symbols.add(exchange.id, listing("BTC"))
+
+
+async def bids(db: Database) -> list[float]:
+    async with db.begin() as store:
+        return [row.bid_price for row in await store.book_tickers.history("BINANCE_SPOT", "BTC", "USDT")]
+
+
+@pytest.mark.usefixtures("way")
 async def test_the_last_of_equal_keys_wins_and_the_others_are_counted(store: Store, symbol: Symbol) -> None:
     batch = [quote(symbol, 1.0), quote(symbol, 2.0, at(1)), quote(symbol, 3.0)]
     assert await store.book_tickers.insert(batch) == InsertResult(given=3, written=2, superseded=1)
@@ -28,6 +71,7 @@ async def test_the_last_of_equal_keys_wins_and_the_others_are_counted(store: Sto
     assert [row.bid_price for row in stored] == [3.0, 2.0]
 
 
+@pytest.mark.usefixtures("way")
 async def test_a_later_write_wins_over_what_is_stored_in_every_column(store: Store, symbol: Symbol) -> None:
     await store.book_tickers.insert([quote(symbol, 1.0)])
     later = BookTicker(
@@ -74,31 +118,150 @@ async def test_writers_of_overlapping_keys_in_different_orders_do_not_deadlock(c
         assert [result.written for result in results] == [2_000] * 3
 
 
-async def test_more_rows_than_one_statement_takes_go_in_whole(
-    committed_db: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(bulk, "_ROWS_A_STATEMENT", 100)
-    async with committed_db.begin() as store:
-        exchange = await store.exchanges.add("BINANCE_SPOT")
-        symbol = await store.symbols.add(exchange.id, listing("BTC"))
-        result = await store.book_tickers.insert([quote(symbol, 1.0, at(second)) for second in range(250)])
-        counted = await store.session.scalar(select(func.count()).select_from(TABLE))
-    assert result == InsertResult(250, 250, 0)
-    assert counted == 250
-
-
-async def test_a_rollback_leaves_nothing_of_a_session_whose_first_act_is_a_bulk_write(
-    committed_db: Database,
-) -> None:
-    async with committed_db.begin() as store:
-        exchange = await store.exchanges.add("BINANCE_SPOT")
-        symbol = await store.symbols.add(exchange.id, listing("BTC"))
+@pytest.mark.usefixtures("way")
+async def test_a_rollback_leaves_nothing_of_a_session_whose_first_act_is_a_bulk_write(committed_db: Database) -> None:
+    symbol = await listed(committed_db)
     async with committed_db.session() as session:
-        checked = columns(BookTicker, [quote(symbol)])
-        await bulk.upsert(session, TABLE, checked)
+        await bulk.upsert(session, TABLE, columns(BookTicker, [quote(symbol)]))
         await session.rollback()
+    assert await bids(committed_db) == []
+
+
+async def test_each_batch_goes_the_way_that_is_the_cheapest(committed_db: Database) -> None:
+    symbol = await listed(committed_db)
+
+    async def sent(rows: list[BookTicker]) -> list[str]:
+        with statements(committed_db) as found:
+            async with committed_db.begin() as store:
+                await store.book_tickers.insert(rows)
+        return found
+
+    rows = [quote(symbol, 1.0, at(number / 100)) for number in range(6_000)]
+    probe, savepoint, release = "SELECT EXISTS", "SAVEPOINT sa_savepoint_1", "RELEASE SAVEPOINT"
+    merge = "INSERT INTO"
+    assert await sent(rows[:99]) == [merge]
+    assert await sent(rows[99:200]) == [probe, savepoint, release]
+    assert await sent(rows[:200]) == [probe, merge]
+    table = [savepoint, "CREATE TEMPORARY", merge, "DROP TABLE", release]
+    assert await sent(rows) == [probe, *table]
+    later = [quote(symbol, 1.0, at(100 + number / 100)) for number in range(6_000)]
+    assert await sent(later[3_000:3_001]) == [merge]
+    # Neither its first row nor its last is there: only COPY itself meets the one between them.
+    assert await sent(later) == [probe, savepoint, "ROLLBACK TO", "SAVEPOINT sa_savepoint_2", *table[1:]]
+    assert await bids(committed_db) == [1.0] * 12_000
+
+
+@pytest.mark.usefixtures("way")
+async def test_rows_that_exist_and_rows_that_do_not_go_in_together(committed_db: Database) -> None:
+    symbol = await listed(committed_db)
+    for bid, seconds in ((1.0, range(0, 10, 2)), (2.0, range(3, 8)), (3.0, range(10))):
+        async with committed_db.begin() as store:
+            written = await store.book_tickers.insert([quote(symbol, bid, at(second)) for second in seconds])
+        assert written.written == len(seconds)
+        expected = {3.0: [3.0] * 10, 2.0: [1.0, 1.0, 2.0, 2.0, 2.0, 2.0, 2.0, 1.0], 1.0: [1.0] * 5}
+        assert await bids(committed_db) == expected[bid]
+
+
+@pytest.mark.usefixtures("way")
+async def test_several_batches_go_into_one_transaction(store: Store, symbol: Symbol) -> None:
+    for bid in (1.0, 2.0, 3.0):
+        await store.book_tickers.insert([quote(symbol, bid, at(second)) for second in range(5)])
+        await store.trades.insert(
+            [
+                Trade(symbol_id=symbol.id, timestamp=NOON, trade_id=str(number), price=bid, quantity=1.0, side=Side.BUY)
+                for number in range(5)
+            ]
+        )
+    assert {row.bid_price for row in await store.book_tickers.history("BINANCE_SPOT", "BTC", "USDT")} == {3.0}
+    assert len(await store.trades.history("BINANCE_SPOT", "BTC", "USDT")) == 5
+
+
+@pytest.mark.usefixtures("way")
+async def test_the_servers_clock_stands_in_where_no_time_of_receipt_is_given(store: Store, symbol: Symbol) -> None:
+    now = await store.session.scalar(select(func.now()))
+    for received in ([None, None], [at(5), None], [at(6), at(7)], [None, at(8)]):
+        rows = [replace(quote(symbol, 1.0, at(number)), created_at=value) for number, value in enumerate(received)]
+        await store.book_tickers.insert(rows)
+        stored = await store.book_tickers.history("BINANCE_SPOT", "BTC", "USDT")
+        assert [row.created_at for row in stored] == [value or now for value in received]
+
+
+@pytest.mark.usefixtures("way")
+async def test_a_refused_batch_leaves_nothing_behind(committed_db: Database) -> None:
+    symbol = await listed(committed_db)
+    unknown = replace(quote(symbol, 1.0, at(2)), symbol_id=symbol.id + 1)
+    async with committed_db.session() as session:
+        with pytest.raises(UnknownSymbolError):
+            await bulk.upsert(session, TABLE, columns(BookTicker, [quote(symbol), unknown]))
+        await session.rollback()
+    assert await bids(committed_db) == []
+
+
+async def test_after_a_refused_copy_the_transaction_goes_on(committed_db: Database) -> None:
+    symbol = await listed(committed_db)
+    rows = [quote(symbol, 1.0, at(number)) for number in range(200)]
     async with committed_db.begin() as store:
-        assert await store.book_tickers.latest() == []
+        await store.book_tickers.insert([quote(symbol, 5.0, at(-1))])
+        with pytest.raises(UnknownSymbolError):
+            await store.book_tickers.insert([*rows, replace(rows[0], symbol_id=symbol.id + 1)])
+        await store.book_tickers.insert(rows[:1])
+    assert await bids(committed_db) == [5.0, 1.0]
+
+
+async def test_without_a_transaction_each_batch_is_one_statement(committed_db: Database) -> None:
+    symbol = await listed(committed_db)
+    rows = [quote(symbol, 1.0, at(number / 100)) for number in range(6_000)]
+    async with AsyncSession(committed_db.engine.execution_options(isolation_level="AUTOCOMMIT")) as session:
+        await bulk.upsert(session, TABLE, columns(BookTicker, rows))
+        await session.rollback()
+    assert await bids(committed_db) == [1.0] * 6_000
+
+
+async def test_a_schema_that_the_engine_translates_is_where_the_rows_go(committed_db: Database) -> None:
+    symbol = await listed(committed_db)
+    engine = committed_db.engine.execution_options(schema_translate_map={None: "other desk"})
+    async with AsyncSession(engine) as session:
+        await session.execute(text('CREATE SCHEMA "other desk"'))
+        await session.execute(
+            text('CREATE TABLE "other desk".book_ticker_snapshots (LIKE book_ticker_snapshots INCLUDING ALL)')
+        )
+        for rows in ([quote(symbol, 1.0, at(number)) for number in range(200)], [quote(symbol)]):
+            await bulk.upsert(session, TABLE, columns(BookTicker, rows))
+        assert await session.scalar(select(func.count()).select_from(TABLE)) == 200
+        await session.rollback()
+    assert await bids(committed_db) == []
+
+
+async def test_a_cancelled_copy_leaves_nothing_and_its_connection_is_of_use(committed_db: Database) -> None:
+    symbol = await listed(committed_db)
+    rows = [quote(symbol, 1.0, at(number / 1000)) for number in range(50_000)]
+
+    async def write() -> None:
+        async with committed_db.begin() as store:
+            await store.book_tickers.insert(rows)
+
+    for hops in range(1, 40, 3):
+        writing = asyncio.ensure_future(write())
+        for _ in range(hops):
+            await asyncio.sleep(0.003)
+        writing.cancel()
+        done, _ = await asyncio.wait([writing])
+        assert done.pop().cancelled() or await bids(committed_db) == [1.0] * 50_000
+        async with committed_db.begin() as store:
+            await store.session.execute(delete(TABLE))
+
+
+async def test_a_connection_that_is_lost_in_a_copy_is_an_error_and_leaves_nothing(committed_db: Database) -> None:
+    symbol = await listed(committed_db)
+    rows = [quote(symbol, 1.0, at(number / 1000)) for number in range(50_000)]
+    with pytest.raises(DatabaseConnectionError):  # noqa: PT012 # where it is noticed is not what matters
+        async with committed_db.begin() as store:
+            process = await store.session.scalar(select(func.pg_backend_pid()))
+            writing = asyncio.ensure_future(store.book_tickers.insert(rows))
+            async with committed_db.begin() as other:
+                await other.session.execute(select(func.pg_terminate_backend(process)))
+            await writing
+    assert await bids(committed_db) == []
 
 
 async def test_a_batch_with_a_bad_row_is_refused_before_anything_is_sent(store: Store, symbol: Symbol) -> None:

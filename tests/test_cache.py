@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
+from enum import Enum
+from typing import Any, cast
 
 import msgspec
 import pytest
@@ -16,6 +18,7 @@ from arbstore.cache import ReferenceCache
 from arbstore.database import Database, Store
 from arbstore.errors import UnknownExchangeError
 from arbstore.records import Exchange, Symbol, SymbolType
+from arbstore.services import exchanges, symbols
 from arbstore.settings import Settings
 from tests.conftest import listing
 
@@ -63,6 +66,68 @@ async def test_a_hit_awaits_nothing(committed_db: Database, market: Symbol) -> N
             with pytest.raises(StopIteration) as returned:
                 lookup.send(None)  # a coroutine that awaited anything would yield here instead
             assert returned.value.value.enum_value == "BINANCE_SPOT"
+
+
+class Market(Enum):
+    CAPITALS = "BINANCE_SPOT"
+    SMALL = " binance_spot"
+
+
+LOOKUPS: dict[str, Callable[[Store, Symbol], list[Coroutine[Any, Any, object]]]] = {
+    "an exchange by id": lambda store, symbol: [store.exchanges.get(symbol.exchange_id)],
+    "an exchange by enum": lambda store, _: [
+        store.exchanges.by_enum(exchange) for exchange in ("BINANCE_SPOT", "binance_spot ", *Market)
+    ],
+    "a symbol by id": lambda store, symbol: [store.symbols.get(symbol.id)],
+    "a symbol by pair": lambda store, symbol: [
+        store.symbols.by_pair(symbol.exchange_id, base, quote)
+        for base, quote in (("BTC", "USDT"), ("btc", "UsdT"), (" BTC", "usdt "))
+    ],
+    "a symbol by pair and type": lambda store, symbol: [
+        store.symbols.by_pair(symbol.exchange_id, "btc", "USDT", kind)
+        for kind in (SymbolType.SPOT, cast("SymbolType", "spot"))
+    ],
+}
+
+
+@pytest.mark.parametrize("lookups", LOOKUPS.values(), ids=LOOKUPS.keys())
+async def test_however_it_is_written_a_lookup_is_one_query_and_then_hits_that_build_none(
+    committed_db: Database,
+    market: Symbol,
+    lookups: Callable[[Store, Symbol], list[Coroutine[Any, Any, object]]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with counted(committed_db) as sent, committed_db.begin() as store:
+        first, *others = [await lookup for lookup in lookups(store, market)]
+        assert first is not None
+        assert all(other is first for other in others)
+    assert len(sent) == 1
+    for service in (exchanges, symbols):
+        monkeypatch.delattr(service, "select")  # building a query takes longer than the lookup
+    async with committed_db.begin() as store:
+        before = sum(stats.hits for stats in committed_db.cache.stats().values())
+        again = lookups(store, market)
+        for lookup in again:
+            with pytest.raises(StopIteration) as returned:
+                lookup.send(None)
+            assert returned.value.value is first
+        assert sum(stats.hits for stats in committed_db.cache.stats().values()) == before + len(again)
+
+
+@pytest.mark.parametrize("lookups", LOOKUPS.values(), ids=LOOKUPS.keys())
+async def test_whoever_has_written_reads_past_the_cache_in_every_lookup(
+    committed_db: Database, market: Symbol, lookups: Callable[[Store, Symbol], list[Coroutine[Any, Any, object]]]
+) -> None:
+    async with committed_db.begin() as store:
+        for lookup in lookups(store, market):
+            await lookup
+    async with counted(committed_db) as sent, committed_db.begin() as store:
+        await store.exchanges.add("OTHER_SPOT")
+        await store.symbols.add(market.exchange_id, listing("ETH"))
+        asked = lookups(store, market)
+        for lookup in asked:
+            await lookup
+        assert len(sent) == len(asked)
 
 
 async def test_an_empty_list_is_an_answer_too(committed_db: Database) -> None:

@@ -14,13 +14,14 @@ SOURCE = Path(__file__).parents[1] / "src" / "arbstore"
 LAYERS = [
     {"cli"},
     {"cleanup", "demo", "importers", "migrations", "testing"},
-    {"database"},
+    {"database", "frames"},
     {"embedded", "engine", "services"},
     {"bulk", "cache"},
+    {"foreign_keys"},
     {"models", "timescale", "records", "settings"},
-    {"errors"},
+    {"errors", "lazy"},
 ]
-SQL = {"services", "bulk", "timescale"}
+SQL = {"services", "bulk", "foreign_keys", "timescale"}
 VIEWS = SOURCE / "models" / "rollups.py"  # what a view is, its query says
 
 

@@ -75,7 +75,8 @@ def test_compose_checks_the_health_of_its_server() -> None:
 
 def test_the_oldest_libraries_that_are_tested_are_the_oldest_that_are_allowed() -> None:
     project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
-    requirements = project["dependencies"] + project["optional-dependencies"]["cli"]
+    extras = project["optional-dependencies"]
+    requirements = project["dependencies"] + extras["cli"] + extras["frames"]
     allowed = dict(re.split(r"(?:\[.*\])?>=", requirement) for requirement in requirements)
     pinned = dict(re.findall(r"^(\S+)==(\S+)$", (CHECKOUT / ".ci" / "oldest.txt").read_text(), re.MULTILINE))
     assert {name: f"{version}.0.0".split(".")[:3] for name, version in allowed.items()} == {

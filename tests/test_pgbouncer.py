@@ -92,6 +92,14 @@ async def test_it_works_without_prepared_statements(bouncer: URL) -> None:
             assert list(written) == [1, 1]
 
 
+async def test_frames_come_through_it(bouncer: URL) -> None:
+    url = bouncer.render_as_string(hide_password=False)
+    async with Database(settings=Settings.load(database_url=url, prepared_statements=False)) as db:
+        assert await use(db, "BINANCE_SPOT") == 1
+        reads = [db.frames.history("book_tickers", "BINANCE_SPOT", "BTC", "USDT") for _ in range(3)]
+        assert [len(table) for table in await asyncio.gather(*reads)] == [1, 1, 1]
+
+
 async def test_a_deploy_through_it_leaves_no_lock_behind(bouncer: URL, empty_db: Database) -> None:
     url = bouncer.set(database=empty_db.engine.url.database).render_as_string(hide_password=False)
     async with Database(settings=Settings.load(database_url=url, prepared_statements=False)) as db:

@@ -58,7 +58,7 @@ async def test_the_block_that_deploys_runs_as_printed(empty_db: Database) -> Non
         assert await connection.run_sync(migrations.current) == migrations.head()
 
 
-async def test_the_block_that_imports_runs_as_printed(committed_db: Database, tmp_path: Path) -> None:
+async def test_the_blocks_that_import_run_as_printed(committed_db: Database, tmp_path: Path) -> None:
     url = committed_db.engine.url.render_as_string(hide_password=False)
     done = await asyncio.to_thread(run, [sys.executable, "-c", blocks("python")[0]], url, tmp_path)
     assert done.returncode == 0, done.stderr
@@ -67,10 +67,13 @@ async def test_the_block_that_imports_runs_as_printed(committed_db: Database, tm
         "BINANCE_SPOT BTC 61687.715 0.002 bps",
         "1 quotes in the last hour",
     ]
+    frame = await asyncio.to_thread(run, [sys.executable, "-c", blocks("python")[1]], url, tmp_path)
+    assert frame.returncode == 0, frame.stderr
+    assert "61687.71 " in frame.stdout
 
 
 def test_the_block_that_tests_runs_as_printed(pytester: pytest.Pytester, arbstore_url: str) -> None:
-    pytester.makepyfile(blocks("python")[1])
+    pytester.makepyfile(blocks("python")[2])
     result = pytester.runpytest_subprocess("-q", f"--database={arbstore_url}", "-p", "no:xdist")
     result.assert_outcomes(passed=1)
 

@@ -56,7 +56,7 @@ def refusal(**given: object) -> str:
 
 @pytest.mark.parametrize("name", list(Settings.model_fields))
 def test_every_setting_is_read_from_its_variable(environment: pytest.MonkeyPatch, name: str) -> None:
-    value = {"ssl_mode": "require", "prepared_statements": "false"}.get(name, "7")
+    value = {"ssl_mode": "require", "prepared_statements": "false", "batch_checked_foreign_keys": "true"}.get(name, "7")
     environment.setenv(f"ARBSTORE_{name.upper()}", value)
     assert getattr(Settings.load(), name) != getattr(Settings.model_construct(), name)
 

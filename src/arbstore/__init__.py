@@ -1,11 +1,12 @@
 """Stores and serves what crypto exchanges say: quotes, trades, funding, balances and candles, in PostgreSQL.
 
 `arbstore.X` is a record or a way in; the tables behind them are `arbstore.models.X`, the errors `arbstore.errors`.
+The records are imported at once, the ways in, and SQLAlchemy with them, when they are asked for.
 """
 
-from arbstore.bulk import InsertResult
-from arbstore.cache import ReferenceCache
-from arbstore.database import Database, Store
+from typing import TYPE_CHECKING
+
+from arbstore import lazy
 from arbstore.errors import ArbstoreError
 from arbstore.records import (
     Balance,
@@ -35,7 +36,6 @@ from arbstore.records import (
     Tick,
     Trade,
 )
-from arbstore.settings import Settings
 
 __all__ = [
     "ArbstoreError",
@@ -71,3 +71,20 @@ __all__ = [
     "Tick",
     "Trade",
 ]
+
+if TYPE_CHECKING:
+    from arbstore.bulk import InsertResult
+    from arbstore.cache import ReferenceCache
+    from arbstore.database import Database, Store
+    from arbstore.settings import Settings
+else:
+    __getattr__, __dir__ = lazy.exports(
+        __name__,
+        {
+            "bulk": ["InsertResult"],
+            "cache": ["ReferenceCache"],
+            "database": ["Database", "Store"],
+            "models": [],
+            "settings": ["Settings"],
+        },
+    )

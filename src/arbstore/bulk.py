@@ -1,19 +1,45 @@
-"""The one way many rows are written: an upsert of whole columns, in the order of the key."""
+"""The one way many rows are written: an upsert of whole columns, in the order of the key.
+
+Few rows are one statement over arrays. Many are copied straight into the table, inside a savepoint; and where a key
+exists already, they are merged: from arrays, or, if they are very many, from a temporary table.
+"""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
+from itertools import compress, count, islice
+from operator import eq
 from typing import Any, NamedTuple
 
-from sqlalchemy import Insert, Table, bindparam, column, func, select
+import asyncpg
+from sqlalchemy import (
+    Column,
+    DefaultClause,
+    FromClause,
+    Insert,
+    MetaData,
+    Table,
+    bindparam,
+    column,
+    exists,
+    func,
+    select,
+    tuple_,
+)
 from sqlalchemy.dialects.postgresql import ARRAY, insert
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
+from sqlalchemy.schema import CreateTable, DropTable
 
 from arbstore.errors import translated
+from arbstore.foreign_keys import checked_once
 
-# Bounds the memory of one statement: 50,000 book tickers are some 3 MB of parameters.
-_ROWS_A_STATEMENT = 50_000
+# Measured, see docs/performance.md: from here on COPY and its savepoint cost less than one statement over arrays,
+_WORTH_A_SAVEPOINT = 100
+# and, where keys exist already, a temporary table does.
+_WORTH_A_TABLE = 5_000
+_ROWS_AT_ONCE = 1_000  # of a COPY
 
 
 class InsertResult(NamedTuple):
@@ -30,41 +56,163 @@ class InsertResult(NamedTuple):
         return InsertResult(*(mine + theirs for mine, theirs in zip(self, other, strict=True)))
 
 
+class _Rows(NamedTuple):
+    """Rows of `table`, by column; `order` holds the numbers of those to write, in ascending order of their keys."""
+
+    table: Table
+    columns: Mapping[str, Sequence[Any]]
+    order: Sequence[int]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(self.columns)
+
+    def arrays(self) -> dict[str, list[Any]]:
+        return {name: [values[number] for number in self.order] for name, values in self.columns.items()}
+
+    def tuples(self) -> Iterator[tuple[Any, ...]]:
+        """Yield them as they are made, so that the server works on the first while the last are missing."""
+        for start in range(0, len(self.order), _ROWS_AT_ONCE):
+            part = self.order[start : start + _ROWS_AT_ONCE]
+            yield from zip(*([values[number] for number in part] for values in self.columns.values()), strict=True)
+
+
 async def upsert(session: AsyncSession, table: Table, columns: Mapping[str, Sequence[Any]]) -> InsertResult:
     """Write the columns' rows in the session's transaction; of equal keys the last row wins, here and in the table.
 
-    The columns are equally long and checked already (see `records.columns`).
+    The columns are equally long and checked already (see `records.columns`). None becomes the server's default where
+    the column has one. After an error nothing of the batch is written.
     """
     key = [columns[column.name] for column in table.primary_key]
-    last = {values: number for number, values in enumerate(zip(*key, strict=True))}
-    # Writers that upsert overlapping keys in different orders deadlock.
-    order = [last[values] for values in sorted(last)]
-    given = len(key[0])
-    for part in _slices(order):
-        rows = {name: [values[number] for number in part] for name, values in columns.items()}
-        with translated():
-            await session.execute(_statement(table, tuple(columns)), rows)
-    return InsertResult(given, len(order), given - len(order))
+    total = len(key[0])
+    if not total:
+        return InsertResult(0, 0, 0)
+    given = {
+        name: values
+        for name, values in columns.items()
+        if table.c[name].server_default is None or values.count(None) < len(values)
+    }
+    rows = _Rows(table, given, _order(key))
+    with translated():
+        await _write(session, rows)
+    return InsertResult(total, len(rows.order), total - len(rows.order))
 
 
-def _slices(order: list[int]) -> Iterator[list[int]]:
-    for start in range(0, len(order), _ROWS_A_STATEMENT):
-        yield order[start : start + _ROWS_A_STATEMENT]
+def _order(key: Sequence[Sequence[Any]]) -> Sequence[int]:
+    """Return the numbers of the rows, sorted by key; of equal keys only the last one's."""
+    # Writers that upsert overlapping keys in different orders deadlock; and an index grows faster in its own order.
+    order: Sequence[int] = range(len(key[0]))
+    for values in reversed(key):
+        order = sorted(order, key=values.__getitem__)
+    # Of the time, or what else the key ends with, equal neighbours are few: only they are compared whole.
+    last = list(map(key[-1].__getitem__, order))
+    candidates = compress(count(), map(eq, last, islice(last, 1, None)))
+    pairs = [(order[place], order[place + 1]) for place in candidates]
+    # The sorts are stable: of equal keys the one given last is the last here too.
+    superseded = {one for one, other in pairs if all(values[one] == values[other] for values in key)}
+    return [number for number in order if number not in superseded] if superseded else order
+
+
+async def _write(session: AsyncSession, rows: _Rows) -> None:
+    if len(rows.order) >= _WORTH_A_SAVEPOINT:
+        connection = await session.connection(bind_arguments={"clause": rows.table})
+        raw = await connection.get_raw_connection()
+        # Without a transaction there is no savepoint, but then each statement is one by itself.
+        if not raw.dbapi_connection.autocommit:  # type: ignore[union-attr] # SQLAlchemy's adapter of asyncpg
+            if await _copied(connection, rows):
+                return
+            if len(rows.order) >= _WORTH_A_TABLE:
+                await _merge_copied(connection, rows)
+                return
+    await session.execute(_merge(rows.table, rows.names, _unnested(rows.table, rows.names)), rows.arrays())
+
+
+async def _copied(connection: AsyncConnection, rows: _Rows) -> bool:
+    """Copy the rows straight into the table; return False, and leave nothing behind, where an upsert is needed."""
+    defaults = [name for name in rows.names if rows.table.c[name].server_default is not None]
+    # COPY cannot leave a column to the server in some of the rows.
+    if any(None in rows.columns[name] for name in defaults) or await _has_an_end(connection, rows):
+        return False
+    try:
+        async with connection.begin_nested(), checked_once(connection, rows.table, rows.columns):
+            await _copy(connection, rows.table, rows)
+    except asyncpg.UniqueViolationError:
+        return False
+    return True
+
+
+async def _has_an_end(connection: AsyncConnection, rows: _Rows) -> bool:
+    """Whether the table has the first or the last key: a replay, or a window that overlaps the one before.
+
+    What is seen this early costs no COPY in vain.
+    """
+    key = rows.table.primary_key.columns
+    ends = [tuple(rows.columns[column.name][number] for column in key) for number in (rows.order[0], rows.order[-1])]
+    return bool(await connection.scalar(select(exists().where(tuple_(*key).in_(ends)))))
+
+
+async def _merge_copied(connection: AsyncConnection, rows: _Rows) -> None:
+    given = _temporary(rows.table, rows.names)
+    async with connection.begin_nested():
+        await connection.execute(CreateTable(given))
+        await _copy(connection, given, rows)
+        await connection.execute(_merge(rows.table, rows.names, given))
+        await connection.execute(DropTable(given))
+
+
+async def _copy(connection: AsyncConnection, table: Table, rows: _Rows) -> None:
+    # Inside a savepoint: SQLAlchemy begins the transaction with its first statement, and does not know of this one.
+    sync = connection.sync_connection
+    schemas = sync.get_execution_options().get("schema_translate_map", {}) if sync is not None else {}
+    raw = await connection.get_raw_connection()
+    driver: asyncpg.Connection[Any] = raw.driver_connection  # type: ignore[assignment] # of any driver
+    copying = asyncio.ensure_future(
+        driver.copy_records_to_table(
+            table.name,
+            schema_name=schemas.get(table.schema, table.schema),
+            columns=rows.names,
+            records=rows.tuples(),
+        )
+    )
+
+    def stop(_: object) -> None:
+        copying.cancel()  # asyncpg would wait for good until it may write again
+
+    driver.add_termination_listener(stop)
+    try:
+        await copying
+    except asyncio.CancelledError as error:
+        task = asyncio.current_task()
+        if driver.is_closed() and not (task is not None and task.cancelling()):
+            raise asyncpg.ConnectionDoesNotExistError("the connection was lost in the middle of a COPY") from error
+        raise
+    finally:
+        driver.remove_termination_listener(stop)
+        if driver.is_closed():
+            await connection.invalidate()  # SQLAlchemy does not know, and would go on with it
 
 
 @lru_cache(maxsize=64)
-def _statement(table: Table, names: tuple[str, ...]) -> Insert:
+def _temporary(table: Table, names: tuple[str, ...]) -> Table:
+    columns = [Column(name, table.c[name].type) for name in names]
+    return Table(f"given_{table.name}"[:63], MetaData(), *columns, prefixes=["TEMPORARY"], postgresql_on_commit="DROP")
+
+
+@lru_cache(maxsize=64)
+def _unnested(table: Table, names: tuple[str, ...]) -> FromClause:
     arrays = [bindparam(name, type_=ARRAY(table.c[name].type)) for name in names]
-    rows = (
-        func.unnest(*arrays)
-        .table_valued(*(column(name, table.c[name].type) for name in names), name="given")
-        .render_derived()
-    )
-    values = [_or_now(rows.c[name]) if name == "created_at" else rows.c[name] for name in names]
+    columns = [column(name, table.c[name].type) for name in names]
+    return func.unnest(*arrays).table_valued(*columns, name="given").render_derived()
+
+
+@lru_cache(maxsize=128)
+def _merge(table: Table, names: tuple[str, ...], given: FromClause) -> Insert:
+    values = [_or_default(table.c[name], given.c[name]) for name in names]
     statement = insert(table).from_select(names, select(*values))
-    kept = {name: statement.excluded[name] for name in names if name not in table.primary_key.columns}
-    return statement.on_conflict_do_update(constraint=table.primary_key, set_=kept)
+    kept = {column.name: statement.excluded[column.name] for column in table.c if not column.primary_key}
+    return statement.on_conflict_do_update(index_elements=list(table.primary_key), set_=kept)
 
 
-def _or_now(given: Any) -> Any:
-    return func.coalesce(given, func.now())
+def _or_default(column: Column[Any], given: Any) -> Any:
+    default = column.server_default
+    return func.coalesce(given, default.arg) if isinstance(default, DefaultClause) else given

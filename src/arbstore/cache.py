@@ -54,20 +54,26 @@ class Answers:
         self._generation = 0
         self._hits = self._misses = self._queries = 0
 
+    def kept(self, session: AsyncSession, key: Hashable) -> Any:
+        """Return the kept answer to `key`; None where there is none, or the session reads past it: `load` then."""
+        if _PENDING in session.sync_session.info:
+            return None
+        try:
+            answer = self._found[key]
+        except KeyError:
+            return None
+        self._hits += 1
+        return answer
+
     async def get(self, session: AsyncSession, key: Hashable, query: Callable[[], Awaitable[T]]) -> T:
         """Return the answer to `key`: the kept one, or that of `query`, which runs in `session`."""
+        answer: T | None = self.kept(session, key)
+        return await self.load(session, key, query) if answer is None else answer
+
+    async def load(self, session: AsyncSession, key: Hashable, query: Callable[[], Awaitable[T]]) -> T:
+        """Return the answer to a `key` whose answer is not `kept`, and keep it."""
         if _PENDING in session.sync_session.info:
             return await query()
-        try:
-            answer: T = self._found[key]
-        except KeyError:
-            pass  # a miss, and no error: what follows is the miss
-        else:
-            self._hits += 1
-            return answer
-        return await self._miss(session, key, query)
-
-    async def _miss(self, session: AsyncSession, key: Hashable, query: Callable[[], Awaitable[T]]) -> T:
         if key in self._missing:
             self._hits += 1
             return cast("T", None)

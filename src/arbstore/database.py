@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from functools import cached_property
-from typing import Self
+from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import SecretStr
 from sqlalchemy import URL, make_url
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, create_async_engine
 
 from arbstore import embedded
@@ -29,6 +30,9 @@ from arbstore.services.symbols import Symbols
 from arbstore.services.ticks import Ticks
 from arbstore.services.trades import Trades
 from arbstore.settings import EMBEDDED, Settings
+
+if TYPE_CHECKING:
+    from arbstore.frames import Frames
 
 
 class Store:
@@ -156,6 +160,22 @@ class Database:
             )
         return self._engine
 
+    @property
+    def is_borrowed(self) -> bool:
+        """Whether it is one `over` a connection: then nothing is seen by other connections before that commits."""
+        return self._connection is not None
+
+    @property
+    def frames(self) -> Frames[Any]:
+        """History as Arrow tables; `.polars` and `.pandas` of it give those. Needs the extra `frames`."""
+        try:
+            from arbstore.frames import arrow_frames
+        except ModuleNotFoundError as error:
+            if (error.name or "").startswith("arbstore"):
+                raise
+            raise ConfigurationError("frames need: pip install 'arbstore[frames]'") from error
+        return arrow_frames(self)
+
     async def open(self, *, warm: bool = False) -> None:
         """Connect, waiting up to `connect_timeout` for a server that is starting; `warm` fills the reference cache.
 
@@ -201,9 +221,11 @@ class Database:
                 with translated():
                     await session.commit()
             except BaseException:
-                # What happened is to be told, not that a connection lost meanwhile cannot roll back: the server has.
-                with suppress(DatabaseConnectionError), translated():
+                try:
                     await session.rollback()
+                except DBAPIError:
+                    # The connection is gone, and the transaction with it: the error above is the one to tell.
+                    await session.invalidate()
                 raise
 
     def session(self) -> AsyncSession:

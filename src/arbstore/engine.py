@@ -12,6 +12,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from arbstore.errors import DatabaseConnectionError, QueryError, driver_error, translated
+from arbstore.foreign_keys import OPTION
 from arbstore.settings import Settings
 
 _FAILED = "arbstore.failed"  # in Connection.info: a statement of the transaction failed
@@ -63,6 +64,7 @@ def engine_options(settings: Settings) -> dict[str, Any]:
         connect["prepared_statement_name_func"] = lambda: f"__arbstore_{uuid4()}__"
     return {
         "connect_args": connect,
+        "execution_options": {OPTION: settings.batch_checked_foreign_keys},
         "pool_size": settings.pool_size,
         "max_overflow": settings.max_overflow,
         "pool_timeout": settings.pool_timeout,

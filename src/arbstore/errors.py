@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-import asyncpg
-from sqlalchemy import exc
+if TYPE_CHECKING:
+    from sqlalchemy import exc
 
 
 class ArbstoreError(Exception):
@@ -104,19 +105,31 @@ def translated() -> Iterator[None]:
     """Turn what SQLAlchemy and the driver raise inside the block into this module's errors, cause chained."""
     try:
         yield
-    except exc.TimeoutError as error:
-        raise PoolExhaustedError(
-            "no database connection became free in time: raise ARBSTORE_POOL_SIZE or hold sessions shorter"
-        ) from error
-    except exc.PendingRollbackError as error:
-        raise QueryError("an earlier error has ended this transaction: roll it back, and begin another") from error
-    except exc.DBAPIError as error:
-        raise _from_driver(driver_error(error), lost=error.connection_invalidated) from error
-    except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-        raise _from_driver(error, lost=isinstance(error, asyncpg.InterfaceError)) from error
-    except OSError as error:
-        text = str(error) or "timed out"
-        raise DatabaseConnectionError(f"the database cannot be reached: {text}") from error
+    except Exception as error:
+        if (ours := _ours(error)) is None:
+            raise
+        raise ours from error
+
+
+def _ours(error: Exception) -> ArbstoreError | None:
+    # Not at the top: who has an error of theirs has imported them, and who only names ours need not.
+    import asyncpg
+    from sqlalchemy import exc
+
+    match error:
+        case exc.TimeoutError():
+            return PoolExhaustedError(
+                "no database connection became free in time: raise ARBSTORE_POOL_SIZE or hold sessions shorter"
+            )
+        case exc.PendingRollbackError():
+            return QueryError("an earlier error has ended this transaction: roll it back, and begin another")
+        case exc.DBAPIError():
+            return _from_driver(driver_error(error), lost=error.connection_invalidated)
+        case asyncpg.PostgresError() | asyncpg.InterfaceError():
+            return _from_driver(error, lost=isinstance(error, asyncpg.InterfaceError))
+        case OSError():
+            return DatabaseConnectionError(f"the database cannot be reached: {str(error) or 'timed out'}")
+    return None
 
 
 def driver_error(error: exc.DBAPIError) -> BaseException:
@@ -126,7 +139,9 @@ def driver_error(error: exc.DBAPIError) -> BaseException:
 
 
 def _from_driver(error: BaseException, *, lost: bool) -> ArbstoreError:
-    if isinstance(error, asyncpg.ClientConfigurationError):
+    from asyncpg import ClientConfigurationError
+
+    if isinstance(error, ClientConfigurationError):
         return ConfigurationError(str(error))
     state: str = getattr(error, "sqlstate", None) or ""
     constraint: str | None = getattr(error, "constraint_name", None)
@@ -136,6 +151,11 @@ def _from_driver(error: BaseException, *, lost: bool) -> ArbstoreError:
         return _missing_reference(constraint or "", detail)
     if state == "23514":
         return ValidationError(text, field=constraint or "?")
+    return database_error(text, state, constraint=constraint, lost=lost)
+
+
+def database_error(text: str, state: str, *, constraint: str | None = None, lost: bool = False) -> DatabaseError:
+    """Return the error of a SQLSTATE, which is empty where there is none; `lost` says that the connection is."""
     kind = _kind(state, lost=lost)
     if kind is SchemaOutOfDateError:
         text += ": deploy the schema with `arbstore db upgrade`"

@@ -70,6 +70,10 @@ class Settings(BaseSettings):
     )
     prepared_statements: bool = Field(default=True, description="off for PgBouncer in transaction mode")
 
+    batch_checked_foreign_keys: bool = Field(
+        default=False, description="check foreign keys once a batch: docs/performance.md says what it takes"
+    )
+
     cache_ttl: float = Field(default=300, gt=0, le=_A_YEAR, description="lifetime of a cached exchange or symbol")
     cache_missing_ttl: float = Field(default=5, gt=0, le=_A_YEAR, description='lifetime of a cached "no such symbol"')
     cache_exchanges: int = Field(default=1_000, ge=1, description="most answers about exchanges kept")

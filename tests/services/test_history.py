@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -9,6 +9,7 @@ import pytest
 from arbstore.database import Store
 from arbstore.errors import UnknownExchangeError, UnknownSymbolError, ValidationError
 from arbstore.records import BookTicker, Candle, Opportunity, Trade
+from arbstore.timescale.hypertable import declared
 from tests.conftest import NOON
 from tests.records.samples import with_fields
 from tests.services.cases import (
@@ -51,6 +52,27 @@ async def fill(store: Store, market: Market, case: Case, count: int = 5) -> None
 
 def minutes(rows: list[Any]) -> list[int]:
     return [round((row.timestamp - NOON) / MINUTE) for row in rows]
+
+
+@every_series
+@pytest.mark.parametrize("limit", [1, 2, 3, 4, 5, 6, 7])
+async def test_a_limit_is_filled_however_far_the_newest_rows_lie_apart(
+    store: Store, market: Market, case: Case, limit: int
+) -> None:
+    """Two in the last chunks, two where is looked next, two in none of those."""
+    hypertable = declared(case.service(store).table)
+    assert hypertable is not None
+    now = datetime.now(UTC)
+    back = [0, 1, 10, 11, 50, 51]
+    moments = [now - chunks * hypertable.chunk_interval for chunks in reversed(back)]
+    await case.service(store).insert([case.row(market, moment) for moment in moments])
+    for until in (None, now + TICK):
+        found = await case.history(store, until=until, limit=limit)
+        assert [row.timestamp for row in found] == moments[-limit:]
+    found = await case.history(store, since=moments[1], limit=limit)
+    assert [row.timestamp for row in found] == moments[1:][-limit:]
+    found = await case.history(store, until=moments[4], limit=limit)
+    assert [row.timestamp for row in found] == moments[:4][-limit:]
 
 
 @every_series

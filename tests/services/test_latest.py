@@ -11,6 +11,7 @@ from arbstore.database import Store
 from arbstore.errors import UnknownExchangeError, ValidationError
 from arbstore.models import Base
 from arbstore.records import Balance, BookTicker, Opportunity
+from arbstore.timescale.hypertable import declared
 from tests.conftest import NOON
 from tests.services.cases import (
     Case,
@@ -60,6 +61,27 @@ async def test_the_newest_row_of_each_series_in_the_order_of_their_names(
     both = [("BINANCE_SPOT", "BTC"), ("BINANCE_SPOT", "ETH"), ("GATEIO_FUTURES", "BTC")]
     assert owners(found) == ([("BINANCE_SPOT", ""), ("GATEIO_FUTURES", "")] if case.of_exchange else both)
     assert {row.timestamp for row in found} == {NOON}
+
+
+@every_series
+@pytest.mark.parametrize("max_age", [None, timedelta(days=900)])
+async def test_series_whose_newest_rows_lie_far_apart_are_all_found(
+    store: Store, market: Market, case: Case, max_age: timedelta | None
+) -> None:
+    """Some in the last chunks, some where is looked next, some in none of those."""
+    now = datetime.now(UTC)
+    interval = declared(case.service(store).table)
+    assert interval is not None
+    newest = {
+        symbol.id: now - chunks * interval.chunk_interval
+        for symbol, chunks in ((market.btc, 40), (market.eth, 10), (market.perpetual, 0))
+    }
+    symbols = (market.btc, market.perpetual) if case.of_exchange else (market.btc, market.eth, market.perpetual)
+    rows = [case.row(market, newest[symbol.id] - number * MINUTE, symbol) for symbol in symbols for number in (0, 1)]
+    await case.service(store).insert(rows)
+    found = await case.latest(store, max_age=max_age)
+    assert [row.timestamp for row in found] == [newest[symbol.id] for symbol in symbols]
+    assert owners(found) == sorted(owners(found))
 
 
 @every_series

@@ -6,14 +6,17 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import wraps
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
 
 from arbstore.cli.failures import reported
-from arbstore.database import Database
 from arbstore.errors import ConfigurationError
-from arbstore.settings import EMBEDDED, Settings
+
+# The commands import what reaches a database when they run: `--help` and a mistyped option wait for none of it.
+if TYPE_CHECKING:
+    from arbstore.database import Database
+    from arbstore.settings import Settings
 
 T = TypeVar("T")
 
@@ -59,6 +62,8 @@ def parsed(read: Callable[[str], T]) -> Callable[[str], T]:
 
 def settings_of(options: Options) -> Settings:
     """Return the settings: `--database` wins; where nothing names a database it is the embedded one, said aloud."""
+    from arbstore.settings import EMBEDDED, Settings
+
     if options.database is not None:
         return Settings.load(database_url=options.database)
     settings = Settings.load()
@@ -73,6 +78,7 @@ def settings_of(options: Options) -> Settings:
 
 def run(settings: Settings, work: Callable[[Database], Awaitable[T]]) -> T:
     """Open the database, do the work and close it, in an event loop of its own."""
+    from arbstore.database import Database
 
     async def opened() -> T:
         async with Database(settings=settings) as db:

@@ -19,15 +19,15 @@ from arbstore.cli.ingest import ingest_shown
 from arbstore.cli.schema import deploy
 from arbstore.cli.times import time_column
 from arbstore.cli.upkeep import stats_table
-from arbstore.database import Database
 from arbstore.importers import Clock, Expired, IngestOptions
 from arbstore.records import Record, StoredBookTicker, StoredOpportunity
-from arbstore.settings import EMBEDDED, Settings
 
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from arbstore.database import Database
     from arbstore.demo import Findings, Spread, Written
+    from arbstore.settings import Settings
 
 # What the names of recordings begin with, and whose they are.
 _RECORDINGS = {
@@ -90,6 +90,8 @@ def _recordings(folder: Path) -> dict[str, list[Path]]:
 
 @contextmanager
 def _database(options: Options) -> Iterator[Settings]:
+    from arbstore.settings import EMBEDDED, Settings
+
     if options.database is not None:
         yield Settings.load(database_url=options.database)
         return

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,9 +13,11 @@ from arbstore.cli.command import options_of, parsed, run, settings_of
 from arbstore.cli.schema import deploy
 from arbstore.cli.series import Kind
 from arbstore.cli.times import read_offset
-from arbstore.database import Database
-from arbstore.importers import Clock, Counts, Expired, FileReport, IngestOptions, IngestReport, RegisteredSymbol
-from arbstore.settings import EMBEDDED
+from arbstore.importers import Clock, Expired, IngestOptions
+
+if TYPE_CHECKING:
+    from arbstore.database import Database
+    from arbstore.importers import Counts, FileReport, IngestReport, RegisteredSymbol
 
 _SHOWN_SYMBOLS = 20
 
@@ -81,6 +83,8 @@ def ingest(
 
 
 async def _ingest(db: Database, files: list[Path], options: IngestOptions) -> IngestReport:
+    from arbstore.settings import EMBEDDED
+
     if db.settings.url.drivername == EMBEDDED:
         done = await deploy(db)
         if done.applied:

@@ -6,21 +6,21 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
-from sqlalchemy import URL, Connection, inspect
 
 from arbstore.cli import show
 from arbstore.cli.command import options_of, run, settings_of
 from arbstore.cli.failures import BEHIND
-from arbstore.database import Database
 from arbstore.errors import ConfigurationError, translated
-from arbstore.models import Base
 from arbstore.records import Record
-from arbstore.services import retention
-from arbstore.timescale import catalog, hypertables
-from arbstore.timescale.catalog import Edition
+
+if TYPE_CHECKING:
+    from sqlalchemy import URL, Connection
+
+    from arbstore.database import Database
+    from arbstore.timescale.catalog import Edition, HypertableState
 
 T = TypeVar("T")
 
@@ -179,6 +179,7 @@ def _deploy(connection: Connection, revision: str) -> Deployment:
     from alembic.util import CommandError
 
     from arbstore import migrations
+    from arbstore.timescale import catalog
 
     before = migrations.current(connection)
     try:
@@ -193,7 +194,12 @@ def _deploy(connection: Connection, revision: str) -> Deployment:
 
 
 def _status(connection: Connection) -> Status:
+    from sqlalchemy import inspect
+
     from arbstore import migrations
+    from arbstore.models import Base
+    from arbstore.services import retention
+    from arbstore.timescale import catalog, hypertables
 
     edition = catalog.edition(connection)
     there = set(inspect(connection).get_table_names())
@@ -221,7 +227,7 @@ def _status(connection: Connection) -> Status:
 
 
 def _table_status(
-    name: str, wanted: timedelta | None, state: catalog.HypertableState | None, *, jobs: bool, exists: bool
+    name: str, wanted: timedelta | None, state: HypertableState | None, *, jobs: bool, exists: bool
 ) -> TableStatus:
     policy = None if state is None else state.retention
     kept = policy if state and jobs else wanted

@@ -5,16 +5,20 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Annotated, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 import typer
 
 from arbstore.cli import show
 from arbstore.cli.command import options_of, parsed, run, settings_of
+from arbstore.cli.export import Target, export
 from arbstore.cli.times import read_duration, read_moment, time_column
-from arbstore.database import Database, Store
 from arbstore.records import BookTicker, CandleSource, Snapshot
+
+if TYPE_CHECKING:
+    from arbstore.database import Database, Store
 
 
 class Kind(StrEnum):
@@ -47,6 +51,7 @@ _KEYS = {
 # Of a key these are options of `history`; the others stand in a row.
 _OPTIONS = {"timeframe": "--timeframe", "window_seconds": "--window", "sell_exchange": "--sell-exchange"}
 
+_SHOWN_ROWS = 20
 _SHORT = {"bid_price": "bid", "ask_price": "ask", "window_seconds": "window", "messages_per_second": "per second"}
 # What the first columns say already, or nobody reads.
 _IDS = ("symbol_id", "exchange_id", "buy_exchange_id")
@@ -109,15 +114,24 @@ def history(
     ],
     since: _Since = None,
     until: _Until = None,
-    limit: Annotated[int, typer.Option(min=1, help="At most so many rows, the newest.")] = 20,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="At most so many rows, the newest: 20, or with --out all, unless given.")
+    ] = None,
     timeframe: _Timeframe = None,
     source: _Source = None,
     window_seconds: _Window = None,
     sell_exchange: Annotated[
         str | None, typer.Option(metavar="NAME", help="Of opportunities: the exchange sold on.")
     ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write them into this Parquet file (.parquet) instead.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="With --out: replace the file if there is one.")] = False,
+    floats: Annotated[
+        bool, typer.Option("--floats", help="With --out: balances and funding rates as float64, not as decimals.")
+    ] = False,
 ) -> None:
-    """Show the rows of one series, oldest first.
+    """Show the rows of one series, oldest first, or write them into a file.
 
     Its kind is book_tickers unless the first word is another one, as of `latest`.
 
@@ -126,6 +140,7 @@ def history(
     arbstore history candles BINANCE_SPOT BTC USDT --timeframe 1m
     arbstore history candles BINANCE_SPOT BTC USDT --timeframe 4h --source trades
     arbstore history balances BINANCE_SPOT USDT --limit 5
+    arbstore history BINANCE_SPOT BTC USDT --since 2024-08-08 --out btc.parquet
     """
     kind, words = _split(series)
     given = _given(kind, timeframe=timeframe, window_seconds=window_seconds, sell_exchange=sell_exchange)
@@ -135,11 +150,16 @@ def history(
     if source is not None and kind is not Kind.CANDLES:
         raise _has_none(kind, "--source")
     key = [*words, *given.values()]
+    if out is not None:
+        export(context, Target(out, force=force), kind, key, since=since, until=until, limit=limit, exact=not floats)
+        return
+    if force or floats:
+        raise typer.BadParameter("is about a file: it wants --out", param_hint="--force" if force else "--floats")
     more = {} if source is None else {"source": source}
     _show(
         context,
         kind,
-        lambda store: getattr(store, kind).history(*key, **more, since=since, until=until, limit=limit),
+        lambda store: getattr(store, kind).history(*key, **more, since=since, until=until, limit=limit or _SHOWN_ROWS),
     )
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 import typer
 
 from arbstore.cli import show
 from arbstore.cli.command import options_of, run, settings_of
-from arbstore.database import Database
+
+if TYPE_CHECKING:
+    from arbstore.database import Database
 
 
 def symbols(

@@ -13,18 +13,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from arbstore.cleanup import Removed, clean, serve
 from arbstore.cli import show
 from arbstore.cli.command import options_of, parsed, run, settings_of
 from arbstore.cli.times import read_duration, show_duration
-from arbstore.database import Database
-from arbstore.services.maintenance import TableStats
-from arbstore.services.retention import Retention, check_ages
-from arbstore.services.service import ago
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
     from rich.table import Table
+
+    from arbstore.cleanup import Removed
+    from arbstore.database import Database
+    from arbstore.services.maintenance import TableStats
+    from arbstore.services.retention import Retention
 
 log = logging.getLogger(__name__)
 
@@ -100,6 +100,8 @@ def cleanup(
     It takes many short transactions: nobody waits for it long, and what is interrupted keeps what it has done. As a
     service it goes on after a lost connection, and ends on SIGTERM or Ctrl-C; the embedded database runs with it.
     """
+    from arbstore.cleanup import clean
+
     options = options_of(context)
     ages = _ages(retention or [])
     if every is not None:
@@ -149,6 +151,8 @@ def _check_change(table: str | None, changes: int) -> None:
         raise typer.BadParameter("one of them at a time", param_hint="--set, --clear, --reset")
     if table is None and changes:
         raise typer.BadParameter("is missing: which table's retention is it?", param_hint="TABLE")
+    from arbstore.services.retention import check_ages
+
     try:
         check_ages({} if table is None else {table: None})
     except ValueError as error:
@@ -187,6 +191,8 @@ def _spoken(age: timedelta | None) -> str:
 
 def _ages(wanted: list[str]) -> dict[str, timedelta | None]:
     """Return the retention that is given for this run alone, by table."""
+    from arbstore.services.retention import check_ages
+
     try:
         ages = dict(map(_age, wanted))
         check_ages(ages)
@@ -203,6 +209,9 @@ def _age(text: str) -> tuple[str, timedelta | None]:
 
 
 async def _plan(db: Database, given: dict[str, timedelta | None]) -> list[Removed]:
+    from arbstore.cleanup import Removed
+    from arbstore.services.service import ago
+
     async with db.begin() as store:
         ages = await store.maintenance.hold_retention(given)
         oldest = {found.table: found.oldest for found in await store.maintenance.stats()}
@@ -224,6 +233,8 @@ def _shown(bars: Progress) -> Callable[[str, int, int], None]:
 
 
 async def _serve(db: Database, every: timedelta, ages: dict[str, timedelta | None]) -> None:
+    from arbstore.cleanup import serve
+
     service = asyncio.create_task(serve(db, every, ages))
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, service.cancel)

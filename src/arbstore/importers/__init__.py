@@ -1,11 +1,11 @@
 """Files of real recordings to records: `ingest` writes what they hold, and says what became of every line."""
 
-from arbstore.importers.expiry import ExpiredRows, ExpiredRowsError
+from typing import TYPE_CHECKING
+
+from arbstore import lazy
 from arbstore.importers.files import MalformedLineError, UnknownFormatError
-from arbstore.importers.ingest import ingest
 from arbstore.importers.listings import read_listings
 from arbstore.importers.options import Clock, Expired, IngestOptions
-from arbstore.importers.report import BadLine, Counts, FileReport, IngestReport, RegisteredSymbol
 
 __all__ = [
     "BadLine",
@@ -23,3 +23,17 @@ __all__ = [
     "ingest",
     "read_listings",
 ]
+
+if TYPE_CHECKING:
+    from arbstore.importers.expiry import ExpiredRows, ExpiredRowsError
+    from arbstore.importers.ingestion import ingest
+    from arbstore.importers.report import BadLine, Counts, FileReport, IngestReport, RegisteredSymbol
+else:
+    __getattr__, __dir__ = lazy.exports(
+        __name__,
+        {
+            "expiry": ["ExpiredRows", "ExpiredRowsError"],
+            "ingestion": ["ingest"],
+            "report": ["BadLine", "Counts", "FileReport", "IngestReport", "RegisteredSymbol"],
+        },
+    )

@@ -7,7 +7,8 @@ from typing import ClassVar
 import msgspec
 
 
-class Record(msgspec.Struct, frozen=True, kw_only=True):
+# Records hold plain values and so never a cycle: the collector need not walk millions of them.
+class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Base of all records. `insert` checks what it is given; a record in your hand is only immutable."""
 
     ascending: ClassVar[tuple[tuple[str, str], ...]] = ()  # pairs (a, b) of fields that must satisfy a <= b

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
-from operator import attrgetter
+from operator import attrgetter, le
 from types import MappingProxyType
 from typing import Annotated, Any, NamedTuple, get_args, get_origin, get_type_hints
 
@@ -61,8 +61,8 @@ def columns(kind: type[Record], rows: Iterable[Record | Mapping[str, Any]]) -> d
 
 
 def _raw(kind: type[Record], fields: Mapping[str, _Field], batch: Sequence[Any]) -> Iterable[Sequence[Any]]:
-    if all(isinstance(row, kind) for row in batch):
-        return zip(*map(attrgetter(*fields), batch), strict=True) if batch else [()] * len(fields)
+    if {kind}.issuperset(map(type, batch)) or all(isinstance(row, kind) for row in batch):
+        return [list(map(attrgetter(name), batch)) for name in fields]
     return zip(*(_row(kind, fields, row, number) for number, row in enumerate(batch)), strict=True)
 
 
@@ -80,9 +80,11 @@ def _row(kind: type[Record], fields: Mapping[str, _Field], row: Any, number: int
 
 
 def _checked(field: _Field, values: Sequence[Any]) -> list[Any]:
-    given = [value for value in values if value is not None] if field.optional else values
+    given = values
+    if field.optional and (missing := values.count(None)):
+        given = [] if missing == len(values) else [value for value in values if value is not None]
     if field.rule.fits(given):
-        return list(values)
+        return values if isinstance(values, list) else list(values)
     return [_parsed(field, value, number) for number, value in enumerate(values)]
 
 
@@ -98,6 +100,8 @@ def _parsed(field: _Field, value: Any, number: int) -> Any:
 
 
 def _check_ascending(low: str, high: str, table: Mapping[str, Sequence[Any]]) -> None:
+    if all(map(le, table[low], table[high])):
+        return
     for number, (below, above) in enumerate(zip(table[low], table[high], strict=True)):
         if below > above:
             raise ValidationError(f"{below} is above {high} {above}", field=low, row=number)

@@ -9,12 +9,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from enum import Enum, StrEnum
+from operator import attrgetter
 from typing import Any
 
 _INFINITY = math.inf
 # Seconds read as milliseconds land in January 1970, milliseconds read as seconds in the year 56000.
 _EARLIEST = datetime(1971, 1, 1, tzinfo=UTC)
 _LATEST = datetime(9999, 12, 30, tzinfo=UTC)  # a day from the end, for zones west of Greenwich
+_TZINFO = attrgetter("tzinfo")
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
 
@@ -27,6 +29,10 @@ class Rule:
 
     fits: Callable[[Sequence[Any]], bool]
     parse: Callable[[Any], Any]
+
+
+def _all_are(kind: type, column: Sequence[Any]) -> bool:
+    return {kind}.issuperset(map(type, column))  # not of a subclass either: those may compare and print otherwise
 
 
 def _shown(value: object) -> str:
@@ -51,10 +57,21 @@ def _bounded(kind: type[float] | type[Decimal], phrase: str, inside: Callable[[A
             raise ValueError(f"must be {phrase}, is {_shown(value)}")
         return number
 
-    def fits(column: Sequence[Any]) -> bool:
-        return all(type(value) is kind and inside(value) for value in column)
+    return Rule(_floats(inside) if kind is float else _each(kind, inside), parse)
 
-    return Rule(fits, parse)
+
+def _floats(inside: Callable[[float], bool]) -> Callable[[Sequence[Any]], bool]:
+    def fits(column: Sequence[Any]) -> bool:
+        # NaN is in no order, but it is in the sum; a sum that overflows has each value looked at by itself.
+        return _all_are(float, column) and (
+            not column or (math.isfinite(sum(column)) and inside(min(column)) and inside(max(column)))
+        )
+
+    return fits
+
+
+def _each(kind: type, sound: Callable[[Any], bool]) -> Callable[[Sequence[Any]], bool]:
+    return lambda column: _all_are(kind, column) and all(map(sound, column))
 
 
 def _integer(low: int, high: int) -> Rule:
@@ -67,7 +84,10 @@ def _integer(low: int, high: int) -> Rule:
             raise ValueError(f"must be an integer from {low} to {high}, is {_shown(value)}")
         return int(number)
 
-    return Rule(lambda column: all(type(value) is int and low <= value <= high for value in column), parse)
+    def fits(column: Sequence[Any]) -> bool:
+        return _all_are(int, column) and (not column or (low <= min(column) and max(column) <= high))
+
+    return Rule(fits, parse)
 
 
 def _moment(ahead: timedelta | None) -> Rule:
@@ -90,9 +110,10 @@ def _moment(ahead: timedelta | None) -> Rule:
         return datetime(utc.year, utc.month, utc.day, utc.hour, utc.minute, utc.second, utc.microsecond, UTC)
 
     def fits(column: Sequence[Any]) -> bool:
-        last = latest()
         # Of other zones two datetimes can be one instant and not equal: in the hour that clocks repeat.
-        return all(type(v) is datetime and v.tzinfo is UTC and _EARLIEST <= v <= last for v in column)
+        if not _all_are(datetime, column) or list(map(_TZINFO, column)).count(UTC) < len(column):
+            return False
+        return not column or (min(column) >= _EARLIEST and max(column) <= latest())
 
     return Rule(fits, parse)
 
@@ -112,7 +133,7 @@ def _string(phrase: str, normal: Callable[[str], str], pattern: str | None = Non
         return normal(str(plain))
 
     def fits(column: Sequence[Any]) -> bool:
-        return all(type(v) is str and normal(v) == v and is_sound(v) for v in column)
+        return _all_are(str, column) and all(normal(value) == value and is_sound(value) for value in set(column))
 
     return Rule(fits, parse)
 
@@ -129,7 +150,7 @@ def choice(options: type[StrEnum]) -> Rule:
         except (AttributeError, KeyError):
             raise ValueError(f"must be one of {', '.join(options)}, is {_shown(value)}") from None
 
-    return Rule(lambda column: all(type(value) is options for value in column) and accepted.issuperset(column), parse)
+    return Rule(lambda column: _all_are(options, column) and accepted.issuperset(column), parse)
 
 
 def _flag(value: Any) -> bool:
@@ -161,7 +182,7 @@ small_identifier = _integer(1, 2**15 - 1)
 count = _integer(0, 2**63 - 1)
 timestamp = _moment(timedelta(days=1))
 instant = _moment(None)
-flag = Rule(lambda column: all(type(value) is bool for value in column), _flag)
+flag = Rule(lambda column: _all_are(bool, column), _flag)
 text = _string("a text that is not blank", str)
 # In a key: PostgreSQL's index entries hold some 2,700 bytes.
 name = _string("a text of at most 200 characters that is not blank", str, r"(?s)(?=.*\S).{1,200}")

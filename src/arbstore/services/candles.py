@@ -12,8 +12,9 @@ from arbstore.errors import ValidationError
 from arbstore.models.rollups import ROLL_UPS
 from arbstore.records import Candle, CandleSource, StoredCandle, Timeframe, rules
 from arbstore.services.bars import Bars
+from arbstore.services.query import Query, Window, checked_window
 from arbstore.services.rolling import MINUTES, roll_up_between
-from arbstore.services.series import SymbolSeries, Window, checked_window
+from arbstore.services.series import SymbolSeries
 from arbstore.services.service import as_records
 from arbstore.timescale.materialized import materialized
 
@@ -93,6 +94,12 @@ class Candles(SymbolSeries[Candle, StoredCandle]):
             raise ValidationError("is missing: roll-ups are of one, such as 1m", field="timeframe")
         return await self._read(symbol_id, timeframe, source, (since, until, limit))
 
+    async def query(self, read: str, *given: Any, **options: Any) -> Query | None:
+        """Return what feeds' candles are asked for with; None for roll-ups, which are made of several queries."""
+        if _source(options.get("source", CandleSource.FEED)) is not CandleSource.FEED:
+            return None
+        return await super().query(read, *given, **options)
+
     async def roll_up(self, source: str | Enum, since: datetime, until: datetime) -> int:
         """Store the candles of one minute that begin in [since, until), of all symbols, and return how many are new.
 
@@ -113,7 +120,7 @@ class Candles(SymbolSeries[Candle, StoredCandle]):
     async def _read(self, symbol_id: int, timeframe: str, source: str | Enum, window: Window) -> list[StoredCandle]:
         wanted = _source(source)
         if wanted is CandleSource.FEED:
-            return await self._history_of(symbol_id, window, self.table.c.timeframe == _checked(timeframe))
+            return await self._history_of(symbol_id, window, timeframe=_checked(timeframe))
         length = _evenly(timeframe)
         names = await self._names(symbol_id)
         rolled = ROLL_UPS[wanted]

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Hashable, Iterable
 from enum import Enum
-from typing import NamedTuple
+from functools import lru_cache
+from typing import Any, NamedTuple
 
-from sqlalchemy import Select, func, select, update
+from sqlalchemy import Column, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from arbstore import models
@@ -32,10 +33,17 @@ class ExchangeSync(NamedTuple):
 
 def enum_value(exchange: str | Enum) -> str:
     """Return the enum value, in capitals, of an exchange given as a text or as an Enum whose value is one."""
+    try:
+        return _in_capitals(exchange)
+    except TypeError as error:
+        reason = f"must be a text such as BINANCE_SPOT, is {exchange!r}"
+        raise ValidationError(reason, field="exchange") from error
+
+
+@lru_cache(maxsize=2**10)
+def _in_capitals(exchange: str | Enum) -> str:
     value = exchange.value if isinstance(exchange, Enum) else exchange
-    if not isinstance(value, str):
-        raise ValidationError(f"must be a text such as BINANCE_SPOT, is {exchange!r}", field="exchange")
-    return value.strip().upper()
+    return str.upper(str.strip(value))
 
 
 class Exchanges(Service):
@@ -45,28 +53,34 @@ class Exchanges(Service):
         """Return the exchange by id, None where there is none."""
         if not 0 < exchange_id <= _LARGEST_ID:
             return None  # the server would refuse the number itself
-        return await self._cached(("id", exchange_id), select(_TABLE).where(_TABLE.c.id == exchange_id))
+        kept: Exchange | None = self._cache.exchanges.kept(self._session, exchange_id)
+        return kept or await self._load(exchange_id, _TABLE.c.id)
 
     async def get_one(self, exchange_id: int) -> Exchange:
         """Return the exchange by id; raise UnknownExchangeError where there is none."""
-        return _known(await self.get(exchange_id), exchange_id)
+        if (found := await self.get(exchange_id)) is None:
+            raise UnknownExchangeError(exchange_id)
+        return found
 
     async def by_enum(self, exchange: str | Enum) -> Exchange | None:
         """Return the exchange by its enum value, such as BINANCE_SPOT, None where there is none."""
         value = enum_value(exchange)
-        return await self._cached(("enum", value), select(_TABLE).where(_TABLE.c.enum_value == value))
+        kept: Exchange | None = self._cache.exchanges.kept(self._session, value)
+        return kept or await self._load(value, _TABLE.c.enum_value)
 
     async def by_enum_one(self, exchange: str | Enum) -> Exchange:
         """Return the exchange by its enum value; raise UnknownExchangeError where there is none."""
-        return _known(await self.by_enum(exchange), enum_value(exchange))
+        if (found := await self.by_enum(exchange)) is None:
+            raise UnknownExchangeError(enum_value(exchange))
+        return found
 
     async def all(self, *, active_only: bool = False) -> tuple[Exchange, ...]:
         """Return the exchanges, by enum value."""
-        statement = select(_TABLE).order_by(_TABLE.c.enum_value)
-        if active_only:
-            statement = statement.where(_TABLE.c.is_active)
 
         async def query() -> tuple[Exchange, ...]:
+            statement = select(_TABLE).order_by(_TABLE.c.enum_value)
+            if active_only:
+                statement = statement.where(_TABLE.c.is_active)
             return tuple(await self._records(Exchange, statement))
 
         return await self._cache.exchanges.get(self._session, ("all", active_only), query)
@@ -79,7 +93,7 @@ class Exchanges(Service):
         value = enum_value(exchange)
         if (added := await self._insert(value)) is None:
             # Another process may have registered it, after this one had kept that there is none.
-            self._cache.exchanges.invalidate([("enum", value), ("all", True), ("all", False)])
+            self._cache.exchanges.invalidate([value, ("all", True), ("all", False)])
             raise DuplicateError(f"exchange {value!r} is registered already", constraint="uq_exchanges_enum_value")
         return added
 
@@ -130,18 +144,15 @@ class Exchanges(Service):
     def _changed(self, exchanges: Iterable[Exchange]) -> None:
         keys: set[Hashable] = set()
         for exchange in exchanges:
-            keys |= {("id", exchange.id), ("enum", exchange.enum_value), ("all", True), ("all", False)}
+            keys |= {exchange.id, exchange.enum_value, ("all", True), ("all", False)}
         if keys:
             self._cache.changed(self._session, self._cache.exchanges, keys)
 
-    async def _cached(self, key: Hashable, statement: Select[tuple[object, ...]]) -> Exchange | None:
-        return await self._cache.exchanges.get(self._session, key, lambda: self._record(Exchange, statement))
+    async def _load(self, key: int | str, column: Column[Any]) -> Exchange | None:
+        async def query() -> Exchange | None:
+            return await self._record(Exchange, select(_TABLE).where(column == key))
 
-
-def _known(exchange: Exchange | None, wanted: str | int) -> Exchange:
-    if exchange is None:
-        raise UnknownExchangeError(wanted)
-    return exchange
+        return await self._cache.exchanges.load(self._session, key, query)
 
 
 def _parts(value: str) -> tuple[str, str]:

@@ -49,5 +49,5 @@ class Opportunities(SymbolSeries[Opportunity, StoredOpportunity]):
         With `limit`, the newest that many of them. Raises UnknownExchangeError and UnknownSymbolError.
         """
         sold_on = await Exchanges(self._session, self._cache).by_enum_one(sell_exchange)
-        chosen = self.table.c.sell_exchange_id == sold_on.id
-        return await self._history_of_pair((exchange, base, quote), (since, until, limit), chosen)
+        window = (since, until, limit)
+        return await self._history_of_pair((exchange, base, quote), window, sell_exchange_id=sold_on.id)

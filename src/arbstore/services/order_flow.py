@@ -48,5 +48,5 @@ class OrderFlows(SymbolSeries[OrderFlow, StoredOrderFlow]):
 
         With `limit`, the newest that many of them. Raises UnknownExchangeError and UnknownSymbolError.
         """
-        chosen = self.table.c.window_seconds == window_seconds
-        return await self._history_of_pair((exchange, base, quote), (since, until, limit), chosen)
+        window = (since, until, limit)
+        return await self._history_of_pair((exchange, base, quote), window, window_seconds=window_seconds)

@@ -2,25 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from copy import copy
 from datetime import datetime, timedelta
 from enum import Enum
-from typing import Any, ClassVar, Generic, TypeAlias, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
-from sqlalchemy import CTE, ColumnElement, FromClause, Select, Table, and_, func, lateral, null, select, true
+from sqlalchemy import (
+    CTE,
+    Column,
+    ColumnElement,
+    Row,
+    Select,
+    Table,
+    any_,
+    func,
+    lateral,
+    literal,
+    null,
+    select,
+    true,
+)
+from sqlalchemy.dialects.postgresql import ARRAY
 
 from arbstore import bulk, models
 from arbstore.bulk import InsertResult
 from arbstore.errors import ValidationError
 from arbstore.records import Snapshot, columns
+from arbstore.services import reach
 from arbstore.services.exchanges import Exchanges, enum_value
-from arbstore.services.service import Service, ago, as_records, in_utc
+from arbstore.services.query import Query, Window, history, within
+from arbstore.services.service import Service, ago, as_records
 from arbstore.services.symbols import Symbols
 
 In = TypeVar("In", bound=Snapshot)
 Out = TypeVar("Out", bound=Snapshot)
 
-Window: TypeAlias = tuple[datetime | None, datetime | None, int | None]  # since, until, limit
 
 _EXCHANGE = models.Exchange.__table__
 _SYMBOL = models.Symbol.__table__
@@ -43,23 +60,75 @@ class Series(Service, Generic[In, Out]):
         """
         return await bulk.upsert(self._session, self.table, columns(self.record, rows))
 
+    async def query(self, read: str, *given: Any, **options: Any) -> Query | None:
+        """Return what `history` or `history_by_id`, whichever `read` names, so called, asks the server for.
+
+        Looks up, checks and raises what they do; the query itself is not run. None: what is asked for is not one query.
+        """
+        asked = copy(self)
+        asked._fetch = _unrun  # type: ignore[assignment, method-assign] # every signature would be there twice
+        found: Query = await getattr(asked, read)(*given, **options)
+        return found
+
+    async def _fetch(self, query: Query) -> list[Out]:
+        rows: Sequence[Row[Any]] = ()
+        for statement in query.from_each_start():
+            rows = (await self._execute(statement)).all()
+            if len(rows) == query.limit:
+                break
+        found = as_records(self.stored, rows, **query.constants)
+        if query.newest_first:
+            found.reverse()
+        return found
+
     async def _latest(self, owners: Select[Any], part: object | None, max_age: timedelta | None) -> list[Out]:
         """Return the newest row of each series of the owners, whose first column is the owner's id.
 
         One index probe a series: history is not scanned, however long it is.
         """
-        owned = owners.cte("owned")
-        series: FromClause = owned if self.part is None or part is not None else self._parts(owned)
-        newest = self._rows(self._owner() == series.c[0])
+        since = None if max_age is None else ago(_positive(max_age, "max_age"))
+        bounds = within(self.table.c.timestamp, since, None)
+        if self.part is not None and part is None:
+            owned = owners.cte("owned")
+            return self._found(await self._execute(self._newest(owned, self._parts(owned), bounds)))
         if self.part is not None:
-            newest = newest.where(self.table.c[self.part] == (series.c[1] if part is None else part))
-        if max_age is not None:
-            newest = newest.where(self.table.c.timestamp >= ago(_positive(max_age, "max_age")))
+            bounds.append(self.table.c[self.part] == part)
+        return self._found(await self._newest_of_each(owners, bounds, since))
+
+    async def _newest_of_each(
+        self, owners: Select[Any], bounds: list[ColumnElement[bool]], since: datetime | None
+    ) -> Iterable[Row[Any]]:
+        """Return the newest row of each owner: further back is looked only for those that have none nearer."""
+        found: dict[Any, Row[Any]] = {}
+        owner = owners.selected_columns[0]
+        for start in reach.starts(self.table, since):
+            owned = owners.cte("owned")
+            result = await self._execute(
+                self._newest(owned, owned, [*bounds, *reach.after(self.table.c.timestamp, start)])
+            )
+            found |= {row[0]: row for row in result}
+            missing = [key for key, row in found.items() if row.timestamp is None]
+            if not missing:
+                break
+            owners = owners.where(owner == any_(literal(missing, ARRAY(owner.type))))
+        return found.values()
+
+    def _newest(self, owned: CTE, series: CTE, bounds: list[ColumnElement[bool]]) -> Select[Any]:
+        """Return each series' newest row within the bounds, nulls where it has none, in the order of the names."""
+        newest = self._rows(self._owner() == series.c[0], *bounds)
+        if series is not owned:
+            newest = newest.where(self.table.c[str(self.part)] == series.c.part)
         row = lateral(newest.order_by(self.table.c.timestamp.desc()).limit(1), name="newest")
         names = [column for column in owned.c if column.name not in row.c and column is not owned.c[0]]
+        owner = owned.c[0].label(self._owner().name)
+        values = [column for column in row.c if column.name != owner.name]
         source = series if series is owned else series.join(owned, owned.c[0] == series.c[0])
-        statement = select(*row.c, *names).select_from(source.join(row, true())).order_by(*names, *row.c)
-        return await self._records(self.stored, statement)
+        return (
+            select(owner, *values, *names).select_from(source.outerjoin(row, true())).order_by(*names, owner, *values)
+        )
+
+    def _found(self, rows: Iterable[Row[Any]]) -> list[Out]:
+        return as_records(self.stored, (row for row in rows if row.timestamp is not None))
 
     def _parts(self, owned: CTE) -> CTE:
         """Return (owner, part) of every series, by skipping along the key from one part to the next."""
@@ -73,7 +142,7 @@ class Series(Service, Generic[In, Out]):
         following = first(found.c.owner, part > found.c.part)
         return found.union_all(select(found.c.owner, following).where(found.c.part.is_not(null())))
 
-    def _owner(self) -> ColumnElement[Any]:
+    def _owner(self) -> Column[Any]:
         return next(iter(self.table.primary_key.columns))
 
     def _rows(self, *conditions: ColumnElement[bool]) -> Select[Any]:
@@ -81,21 +150,12 @@ class Series(Service, Generic[In, Out]):
 
     async def _history(
         self,
-        conditions: list[ColumnElement[bool]],
+        series: Mapping[str, Any],
         window: Window,
-        names: dict[str, str],
+        names: Mapping[str, str],
     ) -> list[Out]:
-        since, until, limit = checked_window(window)
-        time = self.table.c.timestamp
-        bounds = [] if since is None else [time >= since]
-        bounds += [] if until is None else [time < until]
-        statement = self._rows(*conditions, *bounds).limit(limit)
-        # With a limit it is the newest rows that are wanted; the rest of the key breaks ties.
-        order = [time, *(column for column in self.table.primary_key if column is not time)]
-        result = await self._execute(statement.order_by(*(column.desc() for column in order)))
-        found = as_records(self.stored, result, **names)
-        found.reverse()
-        return found
+        """Return the rows of a series, given by columns of the key, which are not sent once a row."""
+        return await self._fetch(history(self.table, series, window, names))
 
 
 class SymbolSeries(Series[In, Out]):
@@ -138,18 +198,18 @@ class SymbolSeries(Series[In, Out]):
         self,
         pair: tuple[str | Enum, str, str],
         window: Window,
-        *conditions: ColumnElement[bool],
+        **part: Any,
     ) -> list[Out]:
-        return await self._history_of(await self._symbol_id(*pair), window, *conditions)
+        return await self._history_of(await self._symbol_id(*pair), window, **part)
 
     async def _history_of(
         self,
         symbol_id: int,
         window: Window,
-        *conditions: ColumnElement[bool],
+        **part: Any,
     ) -> list[Out]:
         names = await self._names(symbol_id)
-        return await self._history([self._owner() == symbol_id, *conditions], window, names)
+        return await self._history({self._owner().name: symbol_id, **part}, window, names)
 
     async def _names(self, symbol_id: int) -> dict[str, str]:
         """Return what all rows of the symbol share."""
@@ -221,20 +281,12 @@ class ExchangeSeries(Series[In, Out]):
     ) -> list[Out]:
         assert self.part is not None  # noqa: S101 # each of these series has one
         known = await Exchanges(self._session, self._cache).by_enum_one(exchange)
-        conditions = [and_(self._owner() == known.id, self.table.c[self.part] == part)]
-        return await self._history(conditions, window, {"exchange": enum_value(exchange)})
+        series = {self._owner().name: known.id, self.part: part}
+        return await self._history(series, window, {"exchange": enum_value(exchange)})
 
 
-def checked_window(window: Window) -> Window:
-    """Return since and until in UTC, and the limit; raise ValidationError for what is no window."""
-    since, until, limit = window
-    since = None if since is None else in_utc(since, "since")
-    until = None if until is None else in_utc(until, "until")
-    if since is not None and until is not None and since > until:
-        raise ValidationError(f"{since} is after until {until}", field="since")
-    if limit is not None and limit < 1:
-        raise ValidationError(f"must be 1 or more, is {limit}", field="limit")
-    return since, until, limit
+async def _unrun(query: Query) -> Query:
+    return query
 
 
 def _positive(age: timedelta, name: str) -> timedelta:

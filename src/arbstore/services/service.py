@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 import msgspec
-from sqlalchemy import Connection, Executable, Result
+from sqlalchemy import Connection, Executable, Result, Row
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from arbstore.cache import ReferenceCache
@@ -59,15 +59,16 @@ def in_utc(moment: datetime, field: str) -> datetime:
         return moment.replace(tzinfo=UTC)
 
 
-def ago(age: timedelta) -> datetime:
-    """Return the moment so long ago; the earliest there is, if it was before that."""
+def ago(age: timedelta, end: datetime | None = None) -> datetime:
+    """Return the moment so long ago, or before `end`; the earliest there is, if it was before that."""
     try:
-        return datetime.now(UTC) - age
+        return (end or datetime.now(UTC)) - age
     except OverflowError:
         return EARLIEST
 
 
-def as_records(kind: type[R], result: Result[Any], **constants: Any) -> list[R]:
+def as_records(kind: type[R], rows: Iterable[Row[Any]], **constants: Any) -> list[R]:
     """Return a record for each row, whose columns are its fields; `constants` are fields that all rows share."""
-    names = tuple(map(str, result.keys()))  # of a lateral they are a subclass, which msgspec does not take
-    return msgspec.convert([constants | dict(zip(names, row, strict=True)) for row in result], list[kind])  # type: ignore[valid-type] # a type made at run time
+    found = list(rows)
+    names = tuple(map(str, found[0]._fields)) if found else ()  # of a lateral a subclass, which msgspec does not take
+    return msgspec.convert([constants | dict(zip(names, row, strict=True)) for row in found], list[kind])  # type: ignore[valid-type] # a type made at run time

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from sqlalchemy import Integer, Select, any_, func, literal, select, update
 from sqlalchemy.dialects.postgresql import ARRAY, insert
@@ -12,7 +12,10 @@ from sqlalchemy.dialects.postgresql import ARRAY, insert
 from arbstore import models
 from arbstore.errors import DuplicateError, UnknownExchangeError, UnknownSymbolError, ValidationError
 from arbstore.records import Listing, Symbol, SymbolType, columns
+from arbstore.services import pairs
 from arbstore.services.service import Service, as_records, in_utc
+
+T = TypeVar("T")
 
 _TABLE = models.Symbol.__table__
 _LARGEST_ID = 2**31 - 1
@@ -34,24 +37,27 @@ class Symbols(Service):
         """Return the symbol by id, active or not, None where there is none."""
         if not 0 < symbol_id <= _LARGEST_ID:
             return None  # the server would refuse the number itself
-        return await self._cached(("id", symbol_id), select(_TABLE).where(_TABLE.c.id == symbol_id))
+        kept: Symbol | None = self._cache.symbols.kept(self._session, symbol_id)
+        return kept or await self._load(symbol_id, _of_id, symbol_id)
 
     async def get_one(self, symbol_id: int) -> Symbol:
         """Return the symbol by id, active or not; raise UnknownSymbolError where there is none."""
-        return _known(await self.get(symbol_id), symbol_id)
+        if (found := await self.get(symbol_id)) is None:
+            raise UnknownSymbolError(symbol_id)
+        return found
 
     async def by_exchange(self, exchange_id: int, *, active_only: bool = True) -> tuple[Symbol, ...]:
         """Return the symbols of an exchange, by base, quote, type and expiry."""
-        statement = _of_exchange(exchange_id).order_by(
-            _TABLE.c.symbol_base, _TABLE.c.symbol_quote, _TABLE.c.symbol_type, _TABLE.c.expiry, _TABLE.c.id
-        )
-        if active_only:
-            statement = statement.where(_TABLE.c.is_active)
 
         async def query() -> tuple[Symbol, ...]:
+            statement = _of_exchange(exchange_id).order_by(
+                _TABLE.c.symbol_base, _TABLE.c.symbol_quote, _TABLE.c.symbol_type, _TABLE.c.expiry, _TABLE.c.id
+            )
+            if active_only:
+                statement = statement.where(_TABLE.c.is_active)
             return tuple(await self._records(Symbol, statement))
 
-        return await self._cache.symbols.get(self._session, ("exchange", exchange_id, active_only), query)
+        return await self._cache.symbols.get(self._session, pairs.list_key(exchange_id, active_only=active_only), query)
 
     async def by_pair(
         self,
@@ -66,19 +72,9 @@ class Symbols(Service):
         Without `expiry` it is the undated contract; without `symbol_type`, whichever of them there is: on a futures
         exchange that is the perpetual.
         """
-        base, quote = base.strip().upper(), quote.strip().upper()
-        expiry = None if expiry is None else in_utc(expiry, "expiry")
-        symbol_type = None if symbol_type is None else SymbolType(symbol_type.upper())
-        statement = _of_exchange(exchange_id).where(
-            _TABLE.c.is_active,
-            _TABLE.c.symbol_base == base,
-            _TABLE.c.symbol_quote == quote,
-            _TABLE.c.expiry.is_not_distinct_from(expiry),
-        )
-        if symbol_type is not None:
-            statement = statement.where(_TABLE.c.symbol_type == symbol_type)
-        statement = statement.order_by(_TABLE.c.symbol_type != SymbolType.PERPETUAL, _TABLE.c.symbol_type).limit(1)
-        return await self._cached(("pair", exchange_id, base, quote, symbol_type, expiry), statement)
+        pair = pairs.named(exchange_id, base, quote, symbol_type, expiry and in_utc(expiry, "expiry"))
+        kept: Symbol | None = self._cache.symbols.kept(self._session, pair.key)
+        return kept or await self._load(pair.key, _of_pair, pair)
 
     async def by_pair_one(
         self,
@@ -89,8 +85,9 @@ class Symbols(Service):
         expiry: datetime | None = None,
     ) -> Symbol:
         """Return what `by_pair` does; raise UnknownSymbolError where there is none."""
-        found = await self.by_pair(exchange_id, base, quote, symbol_type, expiry)
-        return _known(found, f"{base}/{quote} of exchange {exchange_id}")
+        if (found := await self.by_pair(exchange_id, base, quote, symbol_type, expiry)) is None:
+            raise UnknownSymbolError(f"{base}/{quote} of exchange {exchange_id}")
+        return found
 
     async def warm(self, exchange_id: int) -> None:
         """Put the active symbols of an exchange into the cache, by id and by pair, with one query."""
@@ -98,7 +95,7 @@ class Symbols(Service):
         answers: dict[Hashable, Symbol] = {}
         # In the order in which `by_pair` prefers them.
         for symbol in sorted(await self.by_exchange(exchange_id), key=_preference):
-            for key in _keys(symbol):
+            for key in pairs.keys_of(symbol):
                 answers.setdefault(key, symbol)
         if not self._cache.reads_past(self._session):
             for key, answer in answers.items():
@@ -128,7 +125,7 @@ class Symbols(Service):
                 return added
             await savepoint.rollback()
         # Another process may have registered them, after this one had kept that there are none.
-        self._cache.symbols.invalidate(key for row in rows for key in _keys_of_row(exchange_id, row))
+        self._cache.symbols.invalidate(key for row in rows for key in pairs.keys_of_row(exchange_id, row))
         refused = {row["exchange_symbol"] for row in rows} - {symbol.exchange_symbol for symbol in added}
         raise DuplicateError(f"exchange {exchange_id} has these symbols, or their pairs, already: {sorted(refused)}")
 
@@ -185,12 +182,12 @@ class Symbols(Service):
     def _changed(self, symbols: Iterable[Symbol]) -> None:
         keys: set[Hashable] = set()
         for symbol in symbols:
-            keys |= {*_keys(symbol), *_lists(symbol.exchange_id)}
+            keys |= {*pairs.keys_of(symbol), *pairs.keys_of_lists(symbol.exchange_id)}
         if keys:
             self._cache.changed(self._session, self._cache.symbols, keys)
 
-    async def _cached(self, key: Hashable, statement: Select[tuple[object, ...]]) -> Symbol | None:
-        return await self._cache.symbols.get(self._session, key, lambda: self._record(Symbol, statement))
+    async def _load(self, key: Hashable, statement: Callable[[T], Select[Any]], asked: T) -> Symbol | None:
+        return await self._cache.symbols.load(self._session, key, lambda: self._record(Symbol, statement(asked)))
 
 
 class _Plan:
@@ -269,30 +266,21 @@ def _of_exchange(exchange_id: int) -> Select[Any]:
     return select(_TABLE).where(_TABLE.c.exchange_id == _possible(exchange_id))
 
 
+def _of_id(symbol_id: int) -> Select[Any]:
+    return select(_TABLE).where(_TABLE.c.id == symbol_id)
+
+
+def _of_pair(pair: pairs.Pair) -> Select[Any]:
+    statement = _of_exchange(pair.exchange_id).where(
+        _TABLE.c.is_active,
+        _TABLE.c.symbol_base == pair.base,
+        _TABLE.c.symbol_quote == pair.quote,
+        _TABLE.c.expiry.is_not_distinct_from(pair.expiry),
+    )
+    if pair.symbol_type is not None:
+        statement = statement.where(_TABLE.c.symbol_type == pair.symbol_type)
+    return statement.order_by(_TABLE.c.symbol_type != SymbolType.PERPETUAL, _TABLE.c.symbol_type).limit(1)
+
+
 def _preference(symbol: Symbol) -> tuple[bool, str]:
     return (symbol.symbol_type is not SymbolType.PERPETUAL, symbol.symbol_type)
-
-
-def _keys(symbol: Symbol) -> list[Hashable]:
-    """Return the keys whose answer this one symbol is, or was."""
-    return [("id", symbol.id), *_pair_keys(symbol.exchange_id, _pair(symbol))]
-
-
-def _keys_of_row(exchange_id: int, row: dict[str, Any]) -> list[Hashable]:
-    """Return the keys whose answer a symbol that is not known by its id would be."""
-    return [*_pair_keys(exchange_id, _pair_of(row)), *_lists(exchange_id)]
-
-
-def _pair_keys(exchange_id: int, pair: tuple[Any, ...]) -> list[Hashable]:
-    base, quote, symbol_type, expiry = pair
-    return [("pair", exchange_id, base, quote, kind, expiry) for kind in (None, symbol_type)]
-
-
-def _lists(exchange_id: int) -> list[Hashable]:
-    return [("exchange", exchange_id, active) for active in (True, False)]
-
-
-def _known(symbol: Symbol | None, wanted: str | int) -> Symbol:
-    if symbol is None:
-        raise UnknownSymbolError(wanted)
-    return symbol

@@ -1,0 +1,133 @@
+"""Concurrent writers, each a process as collectors are: how the rate grows with them, and what limits it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from statistics import median
+from typing import NamedTuple
+
+from arbstore.database import Database
+from arbstore.settings import Settings
+from benchmarks.figures import Figure
+from benchmarks.measure import Contender, Work, race
+from benchmarks.processors import busy_seconds
+from benchmarks.quotes import recent
+from benchmarks.server import Server, Stand
+from benchmarks.sizes import Sizes
+
+_BATCHES = 10  # transactions of a run
+_WRITERS = (1, 2, 4, 8)
+_SATURATED = 0.9
+
+
+class _Share(NamedTuple):
+    """Processors that a run kept busy: the writers, and the whole machine."""
+
+    writers: float
+    machine: float
+
+
+def _write(url: str, symbols: Sequence[int], rows: int, pipe: Connection) -> None:
+    """Be a writer until the pipe ends: at each message insert the batches, and answer with the seconds of processor."""
+    asyncio.run(_writing(url, symbols, rows, pipe))
+
+
+async def _writing(url: str, symbols: Sequence[int], rows: int, pipe: Connection) -> None:
+    batches = recent(rows, symbols).split(rows // _BATCHES)
+    async with Database(url, settings=Settings.load(statement_timeout=0)) as db:
+        pipe.send(0.0)
+        while _is_asked(pipe):
+            began = time.process_time()
+            for records in batches:
+                async with db.begin() as store:
+                    await store.book_tickers.insert(records)
+            pipe.send(time.process_time() - began)
+
+
+def _is_asked(pipe: Connection) -> bool:
+    try:
+        pipe.recv()
+    except EOFError:
+        return False
+    return True
+
+
+@contextmanager
+def _writers(stand: Stand, count: int, rows: int) -> Iterator[list[Connection]]:
+    """Yield the pipes of so many writers, each with symbols of its own and its rows made."""
+    spawn = get_context("spawn")
+    pipes, processes = [], []
+    for number in range(count):
+        pipe, theirs = spawn.Pipe()
+        arguments = (stand.url, stand.symbols[number::count], rows, theirs)
+        process = spawn.Process(target=_write, args=arguments, daemon=True)
+        process.start()
+        theirs.close()  # so that the end of a writer is the end of its pipe
+        pipes.append(pipe)
+        processes.append(process)
+    try:
+        for pipe in pipes:
+            pipe.recv()
+        yield pipes
+    finally:
+        for pipe in pipes:
+            pipe.close()
+        for process in processes:
+            process.join()
+
+
+def _run(pipes: Sequence[Connection], shares: list[_Share]) -> Work:
+    async def work() -> None:
+        began, busy = time.perf_counter(), busy_seconds()
+        for pipe in pipes:
+            pipe.send(None)
+        writing = sum(pipe.recv() for pipe in pipes)
+        taken = time.perf_counter() - began
+        shares.append(_Share(writing / taken, (busy_seconds() - busy) / taken))
+
+    return work
+
+
+def _limit(shares: Sequence[_Share]) -> str:
+    """Say which processors were busy: what is not the writers' is the server's, and the system's."""
+    cores = os.cpu_count() or 1
+    writers, machine = (median(values) for values in zip(*shares, strict=True))
+    rest = max(0.0, machine - writers)
+    used = f"cores busy: {writers:.1f} with the writers, {rest:.1f} with the server, of {cores}"
+    if machine >= _SATURATED * cores:
+        return f"limit: all cores; {used}"
+    return used
+
+
+async def growth(server: Server, sizes: Sizes) -> list[Figure]:
+    """Measure the rate of several writers against that of one."""
+    counts = [count for count in _WRITERS if count <= sizes.processes]
+    rows = max(_BATCHES, sizes.batch // _BATCHES * _BATCHES)
+    shares: dict[int, list[_Share]] = defaultdict(list)
+    async with server.stand(sizes.symbols) as stand:
+        with _writers(stand, max(counts), rows) as pipes:
+            contenders = [
+                Contender(_name(count), _run(pipes[:count], shares[count]), count * rows, stand.empty)
+                for count in counts
+            ]
+            times = await race(contenders, sizes.heavy_rounds)
+    return [
+        Figure(
+            name=f"{_name(count)}, {rows // _BATCHES:,} rows a transaction",
+            ours=times[_name(count)],
+            theirs=times[_name(1)],
+            note=_limit(shares[count]),
+        )
+        for count in counts
+    ]
+
+
+def _name(writers: int) -> str:
+    return "one writer" if writers == 1 else f"{writers} concurrent writers"

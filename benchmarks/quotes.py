@@ -1,0 +1,73 @@
+"""Made-up book tickers: random walks of many symbols, in the order in which a collector gets them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from random import Random
+from typing import Any
+
+from arbstore.records import BookTicker
+
+COLUMNS = ("symbol_id", "timestamp", "bid_price", "bid_qty", "ask_price", "ask_qty")
+_STEP = timedelta(milliseconds=10)
+_CHUNK = timedelta(minutes=30)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The same rows in the forms that the contenders take, all made beforehand."""
+
+    records: list[BookTicker]
+
+    @property
+    def tuples(self) -> list[tuple[Any, ...]]:
+        """The rows in the order of the key, as COPY likes them best."""
+        return sorted(self.arriving)
+
+    @property
+    def arriving(self) -> list[tuple[Any, ...]]:
+        """The rows in the order of the records."""
+        return [tuple(getattr(record, name) for name in COLUMNS) for record in self.records]
+
+    @property
+    def mappings(self) -> list[dict[str, Any]]:
+        """The rows by column, in the order of the records."""
+        return [dict(zip(COLUMNS, row, strict=True)) for row in self.arriving]
+
+    def part(self, rows: int) -> Batch:
+        """Return the first rows."""
+        return Batch(self.records[:rows])
+
+    def split(self, rows: int) -> list[list[BookTicker]]:
+        """Return the records in batches of so many."""
+        return [self.records[start : start + rows] for start in range(0, len(self.records), rows)]
+
+
+def recent(rows: int, symbols: Sequence[int], seed: int = 1) -> Batch:
+    """Return quotes of the last hours, each of an instant of its own, from the beginning of a chunk on."""
+    random = Random(seed)  # noqa: S311 # prices, and no secret
+    mids = {symbol: 10 ** random.uniform(-1, 4.5) for symbol in symbols}
+    now = datetime.now(UTC)
+    # Whole chunks back: that few rows meet the boundary of two.
+    moment = datetime.min.replace(tzinfo=UTC) + ((now - datetime.min.replace(tzinfo=UTC)) // _CHUNK) * _CHUNK
+    moment -= rows * _STEP // _CHUNK * _CHUNK + _CHUNK
+    records = []
+    for number in range(rows):
+        symbol = random.choice(symbols)
+        mids[symbol] *= 1 + random.gauss(0, 1e-4)
+        records.append(_quote(symbol, moment + number * _STEP, mids[symbol], random))
+    return Batch(records)
+
+
+def _quote(symbol: int, moment: datetime, mid: float, random: Random) -> BookTicker:
+    half = mid * random.uniform(0.2e-4, 2e-4)
+    return BookTicker(
+        symbol_id=symbol,
+        timestamp=moment + timedelta(microseconds=random.randrange(10_000)),
+        bid_price=float(f"{mid - half:.6g}"),
+        bid_qty=round(random.expovariate(0.5), 4),
+        ask_price=float(f"{mid + half:.6g}"),
+        ask_qty=round(random.expovariate(0.5), 4),
+    )

@@ -1,0 +1,97 @@
+"""Foreign keys checked once a batch instead of once a row: the same guarantee, for a role that may skip the triggers.
+
+The referenced rows are locked as the triggers lock them, `FOR KEY SHARE`, so that they stay until the transaction ends;
+then the triggers are switched off, by `session_replication_role`, for the batch alone. Unique keys and checks are no
+triggers, and hold.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from functools import lru_cache
+from typing import Any
+
+from sqlalchemy import ForeignKeyConstraint, Table, any_, bindparam, select, text
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+OPTION = "arbstore_batch_checked_foreign_keys"  # an execution option, of the engine or of a connection
+
+_ROLE = "'session_replication_role'"
+
+log = logging.getLogger(__name__)
+
+# Each row is a reason to leave the triggers on. ROW EXCLUSIVE, taken before, keeps others from adding one meanwhile.
+_OBSTACLES = text(
+    """
+    SELECT 'the role may not set session_replication_role: GRANT SET ON PARAMETER session_replication_role TO '
+           || quote_ident(current_user)
+    WHERE NOT has_parameter_privilege('session_replication_role', 'SET')
+    UNION ALL
+    SELECT 'the role may not lock rows of ' || foreign_table || ': GRANT UPDATE ON ' || foreign_table || ' TO '
+           || quote_ident(current_user)
+    FROM unnest(CAST(:foreign_tables AS text[])) foreign_table
+    WHERE NOT has_any_column_privilege(foreign_table, 'UPDATE')
+    UNION ALL
+    SELECT 'the table has a trigger of its own, ' || quote_ident(tgname)
+    FROM pg_trigger LEFT JOIN pg_constraint ON pg_constraint.oid = tgconstraint
+    WHERE tgrelid = CAST(:table AS regclass) AND tgname <> 'ts_insert_blocker'  -- of hypertables: it fires for none
+    AND (tgconstraint = 0 OR contype <> 'f' OR conname <> ALL (CAST(:known AS text[])))
+    """
+)
+
+
+@asynccontextmanager
+async def checked_once(
+    connection: AsyncConnection, table: Table, columns: Mapping[str, Sequence[Any]]
+) -> AsyncIterator[None]:
+    """Check the columns' references now, and not row by row inside the block; enter it in a savepoint.
+
+    Only where the connection's execution options ask for it and nothing stands against it, which is logged once;
+    elsewhere, or with a reference that is not there, the block runs with the triggers on. An error ends the savepoint,
+    and with it what was set.
+    """
+    options = connection.sync_connection.get_execution_options() if connection.sync_connection is not None else {}
+    asked = options.get(OPTION) and not options.get("schema_translate_map")  # what follows names its tables in SQL
+    if not asked or not await _may_be_skipped(connection, table):
+        yield
+        return
+    for constraint in table.foreign_key_constraints:
+        if not await _are_there(connection, constraint, columns):
+            yield  # the trigger says which one it is
+            return
+    before = await connection.scalar(text(f"SELECT current_setting({_ROLE}), set_config({_ROLE}, 'replica', true)"))
+    yield
+    await connection.execute(text(f"SELECT set_config({_ROLE}, :before, true)"), {"before": before})
+
+
+async def _may_be_skipped(connection: AsyncConnection, table: Table) -> bool:
+    preparer = connection.dialect.identifier_preparer
+    name = preparer.format_table(table)
+    await connection.execute(text(f"LOCK TABLE ONLY {name} IN ROW EXCLUSIVE MODE"))
+    foreign_tables = {preparer.format_table(key.referred_table) for key in table.foreign_key_constraints}
+    known = [key.name for key in table.foreign_key_constraints]
+    parameters = {"table": name, "foreign_tables": sorted(foreign_tables), "known": known}
+    obstacles = (await connection.scalars(_OBSTACLES, parameters)).all()
+    for obstacle in obstacles:
+        _say_once(name, obstacle)
+    return not obstacles
+
+
+@lru_cache(maxsize=64)
+def _say_once(table: str, obstacle: str) -> None:
+    log.warning("%s: foreign keys are checked row by row: %s", table, obstacle)
+
+
+async def _are_there(
+    connection: AsyncConnection, constraint: ForeignKeyConstraint, columns: Mapping[str, Sequence[Any]]
+) -> bool:
+    (column,) = constraint.column_keys
+    (referred,) = (element.column for element in constraint.elements)
+    wanted = sorted(set(columns[column]) - {None})  # a null refers to nothing
+    statement = select(referred).where(referred == any_(bindparam("wanted", type_=ARRAY(referred.type))))
+    # In order: of two who lock the same rows, one waits and none is in the other's way.
+    locked = statement.order_by(referred).with_for_update(read=True, key_share=True)
+    return len((await connection.scalars(locked, {"wanted": wanted})).all()) == len(wanted)

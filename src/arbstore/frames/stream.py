@@ -1,0 +1,70 @@
+"""A statement's rows as an async stream of record batches: each is awaited from a thread, and all can be cancelled."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Mapping
+from typing import Any
+
+import pyarrow as pa  # type: ignore[import-untyped] # it has no types
+from sqlalchemy import Select
+
+from arbstore.database import Database
+from arbstore.errors import QueryTimeoutError
+from arbstore.frames.connection import Reading, conninfo
+from arbstore.frames.schema import Shape
+
+
+async def stream(
+    database: Database, statement: Select[Any], shape: Shape, *, server_timeout: float = 0, batch_timeout: float = 0
+) -> AsyncGenerator[pa.RecordBatch, None]:
+    """Yield the rows in the schema of `shape`; cancelled or closed, cancel the statement and close the connection.
+
+    The timeouts, 0 for none, are of the whole statement, kept by the server, and of the wait for each batch.
+    """
+    engine = database.engine
+    # Literals: the driver could send parameters, but no COPY has them. The dialect knows how this server quotes.
+    sql = str(statement.compile(dialect=engine.dialect, compile_kwargs={"literal_binds": True}))
+    address = None if engine.url.host or engine.url.query.get("host") else await _address(database)
+    given: Mapping[str, Any] = engine.dialect.create_connect_args(engine.url)[1]
+    where = conninfo(given, database.settings, statement_timeout=server_timeout, address=address)
+    reading = Reading(where, sql)
+    try:
+        while (batch := await _next(reading, shape, batch_timeout)) is not None:
+            yield batch
+    finally:
+        await _stop(reading)
+
+
+async def _address(database: Database) -> Any:
+    """Return where the pool is connected to; what asyncpg tries where nothing says it is its own affair."""
+    async with database.engine.connect() as connection:
+        driver: Any = (await connection.get_raw_connection()).driver_connection
+        return driver._addr  # it has no public name
+
+
+async def _next(reading: Reading, shape: Shape, patience: float) -> pa.RecordBatch | None:
+    def work() -> pa.RecordBatch | None:
+        sent = reading.next()
+        return None if sent is None else shape.batch(sent)
+
+    try:
+        async with asyncio.timeout(patience or None):
+            thread = asyncio.ensure_future(asyncio.to_thread(work))
+            thread.add_done_callback(_forget)  # cancelled, nobody awaits it
+            return await asyncio.shield(thread)
+    except TimeoutError as error:
+        raise QueryTimeoutError(f"the server has sent nothing for {patience:g} seconds (statement_timeout)") from error
+
+
+async def _stop(reading: Reading) -> None:
+    """Stop it in a thread, for it may have to wait; nothing waits for a connection that is still being made."""
+    stopping = asyncio.ensure_future(asyncio.to_thread(reading.stop))
+    stopping.add_done_callback(_forget)
+    if not reading.is_connecting:
+        await asyncio.shield(stopping)
+
+
+def _forget(thread: asyncio.Future[Any]) -> None:
+    if not thread.cancelled():
+        thread.exception()
