@@ -65,7 +65,7 @@ def test_another_database_takes_the_file_in(
     kind: str, series: tuple[str, ...], market: CommandLine, arbstore: CommandLine, out: Path
 ) -> None:
     market("history", kind, *series, "--out", str(out))
-    arbstore("ingest", str(out), "--kind", kind)
+    arbstore("ingest", str(out), "--kind", kind, "--anyway")
     there, here = (line.json("history", kind, *series, "--limit", "100") for line in (market, arbstore))
     assert [comparable(row) for row in here] == [comparable(row) for row in there]
 

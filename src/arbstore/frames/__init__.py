@@ -21,7 +21,7 @@ import pyarrow as pa  # type: ignore[import-untyped] # it has no types
 from arbstore.database import Database, Store
 from arbstore.errors import ConfigurationError, ValidationError
 from arbstore.frames.parquet import Export, Progress, write_parquet
-from arbstore.frames.schema import Shape, reversed_batch, schema_of
+from arbstore.frames.schema import Shape, reversed_batch
 from arbstore.frames.stream import stream
 from arbstore.services.query import Query
 from arbstore.services.series import Series, SymbolSeries
@@ -98,7 +98,7 @@ class Frames(Generic[F]):
         """
         shape, query = await self._asked(kind, series, window)
         timeout = self._database.settings.statement_timeout
-        if query is None:
+        if query is None or self._database.is_borrowed:
             return await self._frame(shape, [shape.rows(await self._records(kind, series, window))])
         batches: list[pa.RecordBatch] = []
         for statement in query.from_each_start():
@@ -123,7 +123,7 @@ class Frames(Generic[F]):
         async with self._database.session() as session:
             service: Any = _service(Store(session, self._database.cache), kind)
             rows = await service.latest(*filters, **more)
-        shape = Shape(schema_of(service.table, exact=exact), {})
+        shape = Shape(service.table, {}, exact=exact)
         return await self._frame(shape, [shape.rows(rows)])
 
     async def batches(self, kind: str, *series: Any, **window: Unpack[Window]) -> AsyncGenerator[pa.RecordBatch, None]:
@@ -134,7 +134,7 @@ class Frames(Generic[F]):
         (`contextlib.aclosing`), and with it what the server does.
         """
         shape, query = await self._asked(kind, series, window)
-        if query is None:
+        if query is None or self._database.is_borrowed:
             whole = shape.rows(await self._records(kind, series, window))
             for start in range(0, len(whole), _ROWS_A_BATCH):
                 yield whole.slice(start, _ROWS_A_BATCH)
@@ -162,18 +162,16 @@ class Frames(Generic[F]):
         constants = {} if query is None else query.constants
         shared = {name: value for name, value in constants.items() if isinstance(value, str | int)}
         async with aclosing(self.batches(kind, *series, **window)) as batches:
-            about = {"kind": kind, "series": shared}
+            about = {"kind": kind, "table": shape.table, "series": shared}
             return await write_parquet(Path(path), batches, shape.schema, about, overwrite=overwrite, progress=progress)
 
     async def _asked(self, kind: str, series: Sequence[Any], window: Window) -> tuple[Shape, Query | None]:
-        """Return what the rows look like, and the query for them; None where they come as records."""
+        """Return what the rows look like, and the query for them; None where it takes more than one."""
         async with self._database.session() as session:
             service = _service(Store(session, self._database.cache), kind)
             read, given, options, exact = _call(service, series, window)
             query = await service.query(read, *given, **options)
-        if self._database.is_borrowed:
-            query = None
-        return Shape(schema_of(service.table, exact=exact), {} if query is None else query.constants), query
+        return Shape(service.table, {} if query is None else query.constants, exact=exact), query
 
     async def _records(self, kind: str, series: Sequence[Any], window: Window) -> list[Any]:
         async with self._database.session() as session:

@@ -59,9 +59,10 @@ def _type_of_text(name: str) -> pa.DataType:
 class Shape:
     """Puts what the server sends into the schema, and beside it the values that all rows share."""
 
-    def __init__(self, schema: pa.Schema, constants: Mapping[str, Any]) -> None:
-        """Take the constants by the names of their columns."""
-        self.schema = schema
+    def __init__(self, table: Table, constants: Mapping[str, Any], *, exact: bool) -> None:
+        """Take the constants by the names of their columns; without `exact`, decimals are float64."""
+        self.table = table.name
+        self.schema = schema_of(table, exact=exact)
         self._constants = constants
         self._zeros = pa.array([], pa.int32())
 
