@@ -214,6 +214,24 @@ async def test_candles_outlive_their_rows_under_the_servers_own_jobs(refreshed_d
     await assert_rows_say_so(db, [market.btc], rows)
 
 
+async def test_hours_that_are_not_computed_are_made_of_minutes_and_no_other_is_doubled(refreshed_db: Database) -> None:
+    db = refreshed_db
+    async with db.begin() as store:
+        market = await open_market(store)
+        for hour in range(72):  # of which the server computes every third
+            await store.trades.insert(
+                [trade(market.btc, NOON + hour * HOUR + n * MINUTE, n, hour + n + 1.0) for n in (3, 7)]
+            )
+        rows = await all_rows(store, [market.btc])
+    await refresh_all(db, "1m")
+    for hour in range(0, 72, 3):
+        await refresh(db, "trade_candles_1h", NOON + hour * HOUR, NOON + (hour + 1) * HOUR)
+    assert await stored(db, "trade_candles_1h") == 24
+    async with db.engine.begin() as connection:
+        await connection.execute(text("SELECT drop_chunks('trade_snapshots', older_than => TIMESTAMPTZ '2025-01-01')"))
+    await assert_rows_say_so(db, [market.btc], rows)
+
+
 async def test_a_candle_of_more_rows_is_rolled_up_and_not_one_of_fewer(refreshed_db: Database) -> None:
     db = refreshed_db
     async with db.begin() as store:

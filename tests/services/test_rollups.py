@@ -101,8 +101,10 @@ async def test_quotes_have_mids_and_nothing_that_is_of_trades(store: Store, mark
 
 
 async def test_trades_of_one_instant_open_and_close_in_the_order_of_the_table(store: Store, market: Market) -> None:
-    rows = [trade(market.btc, NOON, trade_id, float(price)) for price, trade_id in enumerate(["b", "9", "10", "a"], 1)]
-    await store.trades.insert(rows)
+    # As they came, which the server would keep without an index.
+    await store.session.execute(text("SET LOCAL enable_indexscan = off"))
+    for price, trade_id in enumerate(["b", "9", "10", "a"], 1):
+        await store.trades.insert([trade(market.btc, NOON, trade_id, float(price))])
     stored = await store.trades.history(*PAIR)
     (found,) = await history(store, "1m")
     assert (found.open, found.close) == (stored[0].price, stored[-1].price)
@@ -289,6 +291,16 @@ async def test_what_comes_late_to_a_minute_whose_rows_are_gone_leaves_its_candle
     assert (await history(store, "1h"))[0].high == 12.0
     await store.maintenance.expire("trade_snapshots", NOON + HOUR, 100)
     assert await history(store, "1m") == after
+
+
+async def test_late_rows_between_gaps_do_not_double_a_candle(store: Store, market: Market) -> None:
+    await store.trades.insert(trade(market.btc, NOON + minute * MINUTE, 1, 10.0) for minute in (0, 2, 4))
+    await store.maintenance.expire("trade_snapshots", NOON + HOUR, 100)
+    late = (0, 1, 2, 3, 4, 5, 300)
+    await store.trades.insert(trade(market.btc, NOON + minute * MINUTE, 2, 20.0) for minute in late)
+    found = await history(store, "1m")
+    assert minutes(found) == list(late)
+    assert [candle.open for candle in found] == [10.0, 20.0, 10.0, 20.0, 10.0, 20.0, 20.0]
 
 
 async def test_candles_are_rolled_up_in_the_transaction_that_removes_their_rows(store: Store, market: Market) -> None:
