@@ -31,6 +31,7 @@ from arbstore.errors import (
     ValidationError,
 )
 from arbstore.frames.connection import Reading, conninfo
+from arbstore.records import Side, Trade
 from arbstore.settings import Settings
 from tests.conftest import NOON, quote
 from tests.records.samples import SERVICES
@@ -89,6 +90,33 @@ async def test_history_is_what_the_service_returns(case: Case, either: Database)
     assert as_rows(table) == [plain(record) for record in records]
     assert len(table) == 3
     assert set(table.schema.names) == set(plain(records[0]))
+
+
+@pytest.mark.parametrize("source", ["trades", "quotes"])
+async def test_candles_of_rows_are_what_the_service_returns(source: str, either: Database, tmp_path: Path) -> None:
+    market = await fill(either)
+    async with either.begin() as store:
+        await store.book_tickers.insert(
+            [quote(market.btc, 1.0 + number, NOON + number * SECOND) for number in range(90)]
+        )
+        await store.trades.insert(
+            [
+                Trade(
+                    symbol_id=market.btc.id,
+                    timestamp=NOON + number * SECOND,
+                    trade_id=str(number),
+                    price=100.0 + number,
+                    quantity=2.0,
+                    side=Side.BUY,
+                )
+                for number in range(90)
+            ]
+        )
+        records = await store.candles.history(*PAIR, "1m", source=source)
+    table = await either.frames.candles(*PAIR, "1m", source=source)
+    assert as_rows(table) == [plain(record) for record in records]
+    assert len(table) == 2
+    assert (await either.frames.export(tmp_path / "bars.parquet", "candles", *PAIR, "1m", source=source)).rows == 2
 
 
 @every_series
