@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from msgspec.structs import replace
@@ -139,15 +140,15 @@ async def test_each_batch_goes_the_way_that_is_the_cheapest(committed_db: Databa
     rows = [quote(symbol, 1.0, at(number / 100)) for number in range(6_000)]
     probe, savepoint, release = "SELECT EXISTS", "SAVEPOINT sa_savepoint_1", "RELEASE SAVEPOINT"
     merge = "INSERT INTO"
+    table = ["SELECT has_database_privilege(current_database(),", "CREATE TEMPORARY", merge, "DROP TABLE"]
     assert await sent(rows[:99]) == [merge]
     assert await sent(rows[99:200]) == [probe, savepoint, release]
-    assert await sent(rows[:200]) == [probe, merge]
-    table = [savepoint, "CREATE TEMPORARY", merge, "DROP TABLE", release]
-    assert await sent(rows) == [probe, *table]
+    assert await sent(rows[:200]) == [probe, savepoint, merge, release]
+    assert await sent(rows) == [probe, savepoint, *table, release]
     later = [quote(symbol, 1.0, at(100 + number / 100)) for number in range(6_000)]
     assert await sent(later[3_000:3_001]) == [merge]
     # Neither its first row nor its last is there: only COPY itself meets the one between them.
-    assert await sent(later) == [probe, savepoint, "ROLLBACK TO", "SAVEPOINT sa_savepoint_2", *table[1:]]
+    assert await sent(later) == [probe, savepoint, "ROLLBACK TO", "SAVEPOINT sa_savepoint_2", *table, release]
     assert await bids(committed_db) == [1.0] * 12_000
 
 
@@ -206,6 +207,44 @@ async def test_after_a_refused_copy_the_transaction_goes_on(committed_db: Databa
             await store.book_tickers.insert([*rows, replace(rows[0], symbol_id=symbol.id + 1)])
         await store.book_tickers.insert(rows[:1])
     assert await bids(committed_db) == [5.0, 1.0]
+
+
+@pytest.mark.parametrize("obstacle", ["REVOKE TEMPORARY ON DATABASE {database} FROM PUBLIC", "row level security"])
+async def test_a_role_that_may_not_all_that_copy_wants_writes_all_the_same(
+    committed_db: Database, obstacle: str
+) -> None:
+    symbol = await listed(committed_db)
+    rows = [quote(symbol, 1.0, at(number / 100)) for number in range(6_000)]
+    async with committed_db.session() as session:
+        database = await session.scalar(select(func.quote_ident(func.current_database())))
+        statements = [obstacle.format(database=database)]
+        if obstacle == "row level security":
+            statements = [
+                "ALTER TABLE book_ticker_snapshots ENABLE ROW LEVEL SECURITY",
+                "CREATE POLICY all_of_them ON book_ticker_snapshots USING (true) WITH CHECK (true)",
+            ]
+        name = f"writer_{uuid4().hex}"
+        statements += [f"CREATE ROLE {name}", f"GRANT SELECT, INSERT, UPDATE ON book_ticker_snapshots TO {name}"]
+        statements += [f"GRANT SELECT ON symbols TO {name}", f"SET LOCAL ROLE {name}"]
+        for statement in statements:
+            await session.execute(text(statement))
+        for batch in (rows[:200], rows, rows):
+            await bulk.upsert(session, TABLE, columns(BookTicker, batch))
+        assert await session.scalar(select(func.count()).select_from(TABLE)) == 6_000
+        await session.rollback()
+
+
+async def test_tables_of_the_names_that_a_merge_uses_are_left_alone(committed_db: Database) -> None:
+    symbol = await listed(committed_db)
+    rows = [quote(symbol, 1.0, at(number / 100)) for number in range(6_000)]
+    async with committed_db.begin() as store:
+        await store.session.execute(text("CREATE TABLE arbstore_given_book_ticker_snapshots (mine integer)"))
+        await store.session.execute(text("SET LOCAL search_path = public, pg_temp"))
+        for _ in range(2):
+            await store.book_tickers.insert(rows)
+        mine = text("SELECT count(mine) FROM arbstore_given_book_ticker_snapshots")
+        assert await store.session.scalar(mine) == 0
+    assert await bids(committed_db) == [1.0] * 6_000
 
 
 async def test_without_a_transaction_each_batch_is_one_statement(committed_db: Database) -> None:

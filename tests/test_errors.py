@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+import pickle
 import traceback
 from collections.abc import Awaitable, Callable, Iterator
 from datetime import timedelta
@@ -306,3 +307,19 @@ async def test_an_error_of_the_bare_driver(committed_db: Database) -> None:
             await raw.execute("SELECT 1 / 0")
         assert caught.value.sqlstate == "22012"
     await engine.dispose()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ValidationError("must be a number", field="bid_price", row=3),
+        UnknownSymbolError("BTC/USDT"),
+        DuplicateError("twice", sqlstate="23505", constraint="pk_symbols"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_errors_go_through_pools_of_processes(error: ArbstoreError) -> None:
+    copied = pickle.loads(pickle.dumps(error))  # noqa: S301 # of our own making
+    assert type(copied) is type(error)
+    assert str(copied) == str(error)
+    assert vars(copied) == vars(error)

@@ -94,6 +94,31 @@ async def test_an_unknown_id_is_refused_and_nothing_is_written(granted: Database
     assert await written(granted) == 0
 
 
+@pytest.mark.parametrize(
+    "statements",
+    [
+        ["CREATE TEMPORARY TABLE symbols ON COMMIT DROP AS SELECT 99 AS id"],
+        ["CREATE SCHEMA desk", "CREATE TABLE desk.symbols AS SELECT 99 AS id", "SET LOCAL search_path = desk, public"],
+        [
+            "CREATE TABLE child () INHERITS (symbols)",
+            "INSERT INTO child (id, exchange_id, symbol_base, symbol_quote, exchange_symbol, symbol_type)"
+            " VALUES (99, 1, 'X', 'Y', 'XY', 'SPOT')",
+        ],
+    ],
+    ids=["temporary", "another schema's", "inherited"],
+)
+async def test_a_symbol_of_another_table_of_the_name_is_unknown(
+    granted: Database, symbol: Symbol, statements: list[str]
+) -> None:
+    rows = columns(BookTicker, [replace(row, symbol_id=99) for row in quotes(symbol)])
+    async with granted.session() as session:
+        for statement in statements:
+            await session.execute(text(statement))
+        with pytest.raises(UnknownSymbolError):
+            await bulk.upsert(session, TABLE, rows)
+        await session.rollback()
+
+
 async def test_a_symbol_of_the_same_transaction_is_known(granted: Database, symbol: Symbol) -> None:
     async with granted.begin() as store:
         other = await store.symbols.add(symbol.exchange_id, listing("ETH"))

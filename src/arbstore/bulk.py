@@ -40,6 +40,7 @@ _WORTH_A_SAVEPOINT = 100
 # and, where keys exist already, a temporary table does.
 _WORTH_A_TABLE = 5_000
 _ROWS_AT_ONCE = 1_000  # of a COPY
+_MAY_CREATE_TEMPORARY = select(func.has_database_privilege(func.current_database(), "TEMPORARY"))
 
 
 class InsertResult(NamedTuple):
@@ -119,11 +120,10 @@ async def _write(session: AsyncSession, rows: _Rows) -> None:
         raw = await connection.get_raw_connection()
         # Without a transaction there is no savepoint, but then each statement is one by itself.
         if not raw.dbapi_connection.autocommit:  # type: ignore[union-attr] # SQLAlchemy's adapter of asyncpg
-            if await _copied(connection, rows):
-                return
-            if len(rows.order) >= _WORTH_A_TABLE:
-                await _merge_copied(connection, rows)
-                return
+            if not await _copied(connection, rows):
+                async with connection.begin_nested():
+                    await _merge_into(connection, rows)
+            return
     await session.execute(_merge(rows.table, rows.names, _unnested(rows.table, rows.names)), rows.arrays())
 
 
@@ -136,7 +136,7 @@ async def _copied(connection: AsyncConnection, rows: _Rows) -> bool:
     try:
         async with connection.begin_nested(), checked_once(connection, rows.table, rows.columns):
             await _copy(connection, rows.table, rows)
-    except asyncpg.UniqueViolationError:
+    except (asyncpg.UniqueViolationError, asyncpg.FeatureNotSupportedError):  # the latter with row-level security
         return False
     return True
 
@@ -151,13 +151,15 @@ async def _has_an_end(connection: AsyncConnection, rows: _Rows) -> bool:
     return bool(await connection.scalar(select(exists().where(tuple_(*key).in_(ends)))))
 
 
-async def _merge_copied(connection: AsyncConnection, rows: _Rows) -> None:
+async def _merge_into(connection: AsyncConnection, rows: _Rows) -> None:
+    if len(rows.order) < _WORTH_A_TABLE or not await connection.scalar(_MAY_CREATE_TEMPORARY):
+        await connection.execute(_merge(rows.table, rows.names, _unnested(rows.table, rows.names)), rows.arrays())
+        return
     given = _temporary(rows.table, rows.names)
-    async with connection.begin_nested():
-        await connection.execute(CreateTable(given))
-        await _copy(connection, given, rows)
-        await connection.execute(_merge(rows.table, rows.names, given))
-        await connection.execute(DropTable(given))
+    await connection.execute(CreateTable(given))
+    await _copy(connection, given, rows)
+    await connection.execute(_merge(rows.table, rows.names, given))
+    await connection.execute(DropTable(given))
 
 
 async def _copy(connection: AsyncConnection, table: Table, rows: _Rows) -> None:
@@ -181,7 +183,9 @@ async def _copy(connection: AsyncConnection, table: Table, rows: _Rows) -> None:
     driver.add_termination_listener(stop)
     try:
         await copying
-    except asyncio.CancelledError as error:
+    except (asyncio.CancelledError, asyncpg.InternalClientError, asyncpg.PostgresError) as error:
+        if _is_lost(error):
+            driver.terminate()
         task = asyncio.current_task()
         if driver.is_closed() and not (task is not None and task.cancelling()):
             raise asyncpg.ConnectionDoesNotExistError("the connection was lost in the middle of a COPY") from error
@@ -190,6 +194,13 @@ async def _copy(connection: AsyncConnection, table: Table, rows: _Rows) -> None:
         driver.remove_termination_listener(stop)
         if driver.is_closed():
             await connection.invalidate()  # SQLAlchemy does not know, and would go on with it
+
+
+def _is_lost(error: BaseException) -> bool:
+    """Whether the server says that it goes, or the driver has lost its place in the protocol."""
+    return isinstance(error, asyncpg.InternalClientError | asyncpg.OperatorInterventionError) and not isinstance(
+        error, asyncpg.QueryCanceledError
+    )
 
 
 @lru_cache(maxsize=64)

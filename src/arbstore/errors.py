@@ -4,14 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sqlalchemy import exc
 
 
 class ArbstoreError(Exception):
-    """Base of everything arbstore raises on purpose."""
+    """Base of everything arbstore raises on purpose; it can be pickled, for pools of processes."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Keep message and facts, whatever the constructor takes."""
+        return _remade, (type(self), self.args), self.__dict__
+
+
+def _remade(kind: type[ArbstoreError], args: tuple[Any, ...]) -> ArbstoreError:
+    error = kind.__new__(kind)
+    error.args = args
+    return error
 
 
 class ConfigurationError(ArbstoreError):

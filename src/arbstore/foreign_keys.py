@@ -26,19 +26,26 @@ log = logging.getLogger(__name__)
 # Each row is a reason to leave the triggers on. ROW EXCLUSIVE, taken before, keeps others from adding one meanwhile.
 _OBSTACLES = text(
     """
+    WITH known AS (
+        SELECT * FROM unnest(CAST(:keys AS text[]), CAST(:foreign_tables AS text[])) AS known (key, foreign_table)
+    )
     SELECT 'the role may not set session_replication_role: GRANT SET ON PARAMETER session_replication_role TO '
            || quote_ident(current_user)
     WHERE NOT has_parameter_privilege('session_replication_role', 'SET')
     UNION ALL
-    SELECT 'the role may not lock rows of ' || foreign_table || ': GRANT UPDATE ON ' || foreign_table || ' TO '
+    SELECT DISTINCT 'the role may not lock rows of ' || foreign_table || ': GRANT UPDATE ON ' || foreign_table || ' TO '
            || quote_ident(current_user)
-    FROM unnest(CAST(:foreign_tables AS text[])) foreign_table
-    WHERE NOT has_any_column_privilege(foreign_table, 'UPDATE')
+    FROM known WHERE NOT has_any_column_privilege(foreign_table, 'UPDATE')
+    UNION ALL
+    SELECT 'the foreign key ' || key || ' is not one to the table that is found as ' || foreign_table
+    FROM known
+    LEFT JOIN pg_constraint ON conrelid = CAST(:table AS regclass) AND contype = 'f' AND conname = key
+    WHERE confrelid IS DISTINCT FROM to_regclass(foreign_table)
     UNION ALL
     SELECT 'the table has a trigger of its own, ' || quote_ident(tgname)
     FROM pg_trigger LEFT JOIN pg_constraint ON pg_constraint.oid = tgconstraint
     WHERE tgrelid = CAST(:table AS regclass) AND tgname <> 'ts_insert_blocker'  -- of hypertables: it fires for none
-    AND (tgconstraint = 0 OR contype <> 'f' OR conname <> ALL (CAST(:known AS text[])))
+    AND (tgconstraint = 0 OR contype <> 'f' OR conname <> ALL (CAST(:keys AS text[])))
     """
 )
 
@@ -71,9 +78,8 @@ async def _may_be_skipped(connection: AsyncConnection, table: Table) -> bool:
     preparer = connection.dialect.identifier_preparer
     name = preparer.format_table(table)
     await connection.execute(text(f"LOCK TABLE ONLY {name} IN ROW EXCLUSIVE MODE"))
-    foreign_tables = {preparer.format_table(key.referred_table) for key in table.foreign_key_constraints}
-    known = [key.name for key in table.foreign_key_constraints]
-    parameters = {"table": name, "foreign_tables": sorted(foreign_tables), "known": known}
+    keys = {key.name: preparer.format_table(key.referred_table) for key in table.foreign_key_constraints}
+    parameters = {"table": name, "keys": list(keys), "foreign_tables": list(keys.values())}
     obstacles = (await connection.scalars(_OBSTACLES, parameters)).all()
     for obstacle in obstacles:
         _say_once(name, obstacle)
@@ -92,6 +98,7 @@ async def _are_there(
     (referred,) = (element.column for element in constraint.elements)
     wanted = sorted(set(columns[column]) - {None})  # a null refers to nothing
     statement = select(referred).where(referred == any_(bindparam("wanted", type_=ARRAY(referred.type))))
-    # In order: of two who lock the same rows, one waits and none is in the other's way.
-    locked = statement.order_by(referred).with_for_update(read=True, key_share=True)
+    # Not those of tables that inherit from it. In order: of two who lock the same rows, none is in the other's way.
+    statement = statement.with_hint(referred.table, "ONLY", "postgresql").order_by(referred)
+    locked = statement.with_for_update(read=True, key_share=True)
     return len((await connection.scalars(locked, {"wanted": wanted})).all()) == len(wanted)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
-from operator import attrgetter, le
+from itertools import repeat
+from operator import attrgetter, is_, le
 from types import MappingProxyType
 from typing import Annotated, Any, NamedTuple, get_args, get_origin, get_type_hints
 
@@ -81,7 +82,7 @@ def _row(kind: type[Record], fields: Mapping[str, _Field], row: Any, number: int
 
 def _checked(field: _Field, values: Sequence[Any]) -> list[Any]:
     given = values
-    if field.optional and (missing := values.count(None)):
+    if field.optional and (missing := sum(map(is_, values, repeat(None)))):
         given = [] if missing == len(values) else [value for value in values if value is not None]
     if field.rule.fits(given):
         return values if isinstance(values, list) else list(values)
