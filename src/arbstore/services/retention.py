@@ -135,12 +135,26 @@ def overrides(connection: Connection) -> dict[str, timedelta | None]:
     return {row[0]: row[1] for row in connection.execute(select(_OVERRIDE.c.table_name, _OVERRIDE.c.keep_for))}
 
 
+def held_overrides(connection: Connection) -> dict[str, timedelta | None]:
+    """Return what was set, by table; nobody changes that before the transaction ends."""
+    connection.execute(select(func.pg_advisory_xact_lock_shared(_LOCK)))
+    return overrides(connection)
+
+
 def enforce(connection: Connection) -> None:
-    """Bring the server's policies to what was set: a revision knows only what the models declare."""
+    """Bring the server's policies to what was set: a revision knows only what the models declare.
+
+    What a server that could less took, and this one's refreshes forbid, waits with a warning: the rows stay.
+    """
     if not overrides(connection):
         return
     for found in in_force(connection):
         if found.set_at is not None and found.keep_for != found.wanted:
+            try:
+                _check_refreshes(connection, found.table, found.wanted)
+            except ValidationError as error:
+                log.warning("the retention that was set is left out: %s", error)
+                continue
             log.info("%s is kept %s again, as was set", found.table, found.wanted or "for good")
             _apply(connection, found.table, found.wanted)
 

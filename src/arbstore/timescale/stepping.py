@@ -1,0 +1,128 @@
+"""Does the steps of a `sync`, each by itself: what is interrupted keeps those that are done."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+from sqlalchemy import Connection, MetaData, text
+
+from arbstore.timescale import catalog
+from arbstore.timescale.aggregate import ContinuousAggregate
+from arbstore.timescale.comparison import Retentions, apply, compare
+from arbstore.timescale.naming import quoted
+from arbstore.timescale.progress import refresh
+from arbstore.timescale.sync import Step
+
+
+class Holder(NamedTuple):
+    """A session that has a table in use, in a transaction since that time."""
+
+    application: str
+    pid: int
+    since: datetime
+
+
+def perform(
+    connection: Connection,
+    step: Step,
+    metadata: MetaData | Sequence[MetaData],
+    *,
+    retentions: Callable[[Connection], Retentions],
+    patience: timedelta,
+) -> None:
+    """Do what of the step is still to be done, and commit it; with an error nothing of it is done.
+
+    The connection is in no transaction. `retentions` is asked within the step's own. Waits no longer than `patience`
+    for each table that others use, for they wait behind it: then the server says lock_not_available (55P03).
+    """
+    if step.computes is not None:
+        compute(connection, step.computes)
+        return
+    try:
+        _unhurried(connection, patience)
+        if step.ops:
+            if step.moves_rows:
+                _lock(connection, step)
+            there = compare(connection, metadata, retentions=retentions(connection))
+            apply(connection, [op for op in step.ops if op in there])
+        else:
+            catalog.enable(connection)
+        connection.commit()
+    finally:
+        connection.rollback()
+
+
+def compute(connection: Connection, aggregate: ContinuousAggregate) -> None:
+    """Compute the aggregate of the rows that are there, but for what its policy leaves alone at the end.
+
+    Where chunks were dropped it keeps what it has. The connection is in no transaction.
+    """
+    since, now = connection.execute(
+        text(
+            "SELECT min(c.range_start), now() FROM timescaledb_information.chunks c"
+            " JOIN timescaledb_information.continuous_aggregates a USING (hypertable_schema, hypertable_name)"
+            " WHERE to_regclass(format('%I.%I', a.view_schema, a.view_name)) = to_regclass(:view)"
+        ),
+        {"view": quoted(aggregate.name, aggregate.schema)},
+    ).one()
+    connection.rollback()
+    until = now - (aggregate.refresh.end_offset if aggregate.refresh else timedelta(0))
+    # A shorter window may hold no whole bucket, which the server refuses.
+    if since is not None and until - since >= 2 * aggregate.bucket:
+        refresh(connection, aggregate.name, aggregate.schema, since=since, until=until)
+
+
+def unhurry(connection: Connection) -> None:
+    """Let the session's statements take as long as they need: a refresh is in no transaction that could."""
+    connection.execute(text("SET statement_timeout = 0"))
+    connection.commit()
+
+
+def holders(connection: Connection, step: Step) -> list[Holder]:
+    """Return who else has the step's tables in use now, those for longest first."""
+    rows = connection.execute(
+        text(
+            "SELECT coalesce(nullif(a.application_name, ''), 'a session'), a.pid, a.xact_start"
+            " FROM pg_stat_activity a WHERE a.pid <> pg_backend_pid() AND a.xact_start IS NOT NULL"
+            "  AND EXISTS (SELECT FROM pg_locks l WHERE l.pid = a.pid AND l.granted AND l.relation = ANY("
+            "   SELECT to_regclass(name) FROM unnest(CAST(:tables AS text[])) name))"
+            " ORDER BY a.xact_start"
+        ),
+        {
+            "tables": [
+                table for op in step.ops for table in (quoted(op.relation, op.schema), *_parents(connection, step))
+            ]
+        },
+    ).all()
+    connection.rollback()
+    return [Holder(*row) for row in rows]
+
+
+def _unhurried(connection: Connection, patience: timedelta) -> None:
+    connection.execute(text("SET LOCAL statement_timeout = 0"))
+    milliseconds = patience // timedelta(milliseconds=1)
+    connection.execute(text(f"SET LOCAL lock_timeout = {max(milliseconds, 1)}"))
+
+
+def _lock(connection: Connection, step: Step) -> None:
+    """Take the tables in the order in which writers do, those first that foreign keys refer to."""
+    for parent in _parents(connection, step):
+        connection.execute(text(catalog.escaped(f"LOCK TABLE {parent} IN SHARE ROW EXCLUSIVE MODE")))
+    for op in step.ops:
+        table = quoted(op.relation, op.schema)
+        connection.execute(text(catalog.escaped(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE")))
+
+
+def _parents(connection: Connection, step: Step) -> Sequence[str]:
+    tables = [quoted(op.relation, op.schema) for op in step.ops]
+    return connection.scalars(
+        text(
+            "SELECT DISTINCT format('%I.%I', n.nspname, c.relname) FROM pg_constraint k"
+            " JOIN pg_class c ON c.oid = k.confrelid JOIN pg_namespace n ON n.oid = c.relnamespace"
+            " WHERE k.contype = 'f' AND k.confrelid <> k.conrelid"
+            " AND k.conrelid = ANY(SELECT to_regclass(name) FROM unnest(CAST(:tables AS text[])) name) ORDER BY 1"
+        ),
+        {"tables": tables},
+    ).all()
