@@ -12,7 +12,7 @@ from datetime import timedelta
 from itertools import groupby
 from typing import NamedTuple
 
-from sqlalchemy import Connection, MetaData
+from sqlalchemy import Connection, MetaData, inspect
 
 from arbstore.timescale import catalog
 from arbstore.timescale.aggregate import ContinuousAggregate, aggregates
@@ -103,13 +103,16 @@ def plan(
     try:
         if creates:
             catalog.enable(connection)
-        found = _plan(connection, metadata, retentions)
+        found = steps_now(connection, metadata, retentions=retentions)
     finally:
         connection.rollback()
     return found._replace(steps=(Step("timescaledb"), *found.steps)) if creates else found
 
 
-def _plan(connection: Connection, metadata: MetaData | Sequence[MetaData], retentions: Retentions | None) -> Plan:
+def steps_now(
+    connection: Connection, metadata: MetaData | Sequence[MetaData], *, retentions: Retentions | None = None
+) -> Plan:
+    """Return what `plan` does, by the extension that the database has or has not."""
     ops = compare(connection, metadata, retentions=retentions)
     known = [one for part in _several(metadata) for one in aggregates(part)]
     left = [Left(str(op), _TAKEN_AWAY) for op in ops if isinstance(op, _TAKES_AWAY)]
@@ -163,12 +166,9 @@ def _is_to_be_computed(connection: Connection, one: ContinuousAggregate, ops: Se
 
 
 def _is_computed(connection: Connection, one: ContinuousAggregate) -> bool:
-    found = {
-        view: progress
-        for (schema, view), progress in aggregate_progress(connection).items()
-        if one.schema in (None, schema)
-    }
-    return one.name in found and found[one.name].computed_until is not None
+    schema = one.schema or inspect(connection).default_schema_name or "public"
+    progress = aggregate_progress(connection).get((schema, one.name))
+    return progress is not None and progress.computed_until is not None
 
 
 def _too_short(
