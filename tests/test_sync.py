@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any, TypeAlias
 
 import pytest
@@ -15,9 +16,9 @@ from sqlalchemy import Connection, text
 from arbstore import migrations
 from arbstore.database import Database, Store
 from arbstore.errors import DeployRunningError, SchemaOutOfDateError, SyncError
-from arbstore.records import Side, Trade
+from arbstore.records import Balance, Side, Trade
 from arbstore.sync import PlannedStep, SyncPlan, plan_sync, sync
-from arbstore.testing import skip_without
+from arbstore.testing import _in_thread, skip_without
 from arbstore.timescale import Edition, Feature, catalog
 from arbstore.timescale.retention import retention_policies
 from tests.conftest import listing
@@ -72,18 +73,19 @@ def trade(symbol_id: int, at: datetime, number: int) -> Trade:
     )
 
 
+def balance(exchange_id: int) -> Balance:
+    return Balance(exchange_id=exchange_id, asset_name="ETH", timestamp=NOW, available_balance=Decimal(1))
+
+
 async def rows(db: Database) -> list[Any]:
     async with db.engine.connect() as connection:
         return list(await connection.execute(text("SELECT * FROM trade_snapshots ORDER BY 1, 2, 3")))
 
 
 async def candles(db: Database) -> dict[str, list[Any]]:
-    until = NOW - 2 * DAY
     async with db.begin() as store:
         return {
-            timeframe: await store.candles.history(
-                "BINANCE_SPOT", "BTC", "USDT", timeframe, source="trades", until=until
-            )
+            timeframe: await store.candles.history("BINANCE_SPOT", "BTC", "USDT", timeframe, source="trades")
             for timeframe in ("1m", "1h", "1d")
         }
 
@@ -281,6 +283,47 @@ async def test_no_step_is_cut_short_by_the_timeout_of_statements(deploy: Deploy)
         assert (await syncing).steps == ()
 
 
+async def test_a_writer_that_adds_a_symbol_before_its_rows_is_no_deadlock(deploy: Deploy) -> None:
+    db = await deploy(Edition.PLAIN)
+    async with db.begin() as store:
+        exchange = await store.exchanges.by_enum("BINANCE_SPOT")
+        assert exchange is not None
+        symbol = await store.symbols.add(exchange.id, listing("ETH"))
+        syncing = asyncio.create_task(brought_up(db))
+        await until_true(db, "SELECT count(*) > 0 FROM pg_locks WHERE locktype = 'relation' AND NOT granted")
+        await asyncio.sleep(0.1)  # it has moved no rows, and holds none of their tables
+        await store.trades.insert([trade(symbol.id, NOW, 0)])
+        await store.balances.insert([balance(exchange.id)])
+    assert (await syncing).steps == ()
+    async with db.begin() as store:
+        assert len(await store.trades.latest(base="ETH")) == 1
+
+
+async def test_too_few_locks_for_the_chunks_is_told_with_what_helps(deploy: Deploy) -> None:
+    db = await deploy(Edition.PLAIN)
+    await execute(
+        db,
+        "CREATE FUNCTION fails() RETURNS boolean LANGUAGE plpgsql AS"
+        " $$ BEGIN RAISE EXCEPTION 'out of shared memory' USING ERRCODE = '53200'; END $$",
+        "ALTER TABLE trade_snapshots ADD CONSTRAINT fails CHECK (fails()) NOT VALID",
+    )
+    with pytest.raises(SyncError, match="raise max_locks_per_transaction"):
+        await brought_up(db)
+    assert len(await rows(db)) == len(AGES)
+
+
+async def test_through_a_pooler_the_extension_comes_first_and_alone(deploy: Deploy) -> None:
+    db = await deploy(Edition.PLAIN)
+    settings = db.settings.model_copy(update={"prepared_statements": False})
+    async with Database(settings=settings) as pooled:
+        planned = await plan_sync(pooled)
+        assert [step.what for step in planned.steps] == ["create the extension timescaledb"]
+        rest = await sync(pooled, planned)
+        assert rest.steps[0].what.startswith("make ")
+        assert (await sync(pooled, rest)).steps == ()
+    await check(db)
+
+
 async def test_one_at_a_time(deploy: Deploy) -> None:
     db = await deploy(Edition.PLAIN)
     planned = await plan_sync(db)
@@ -347,6 +390,26 @@ async def test_what_was_changed_by_hand_is_mended(committed_db: Database) -> Non
     ]
     assert (await brought_up(committed_db)).steps == ()
     await check(committed_db)
+
+
+async def test_what_is_set_while_it_runs_is_not_undone(committed_db: Database) -> None:
+    skip_without(await on(committed_db, catalog.edition), Feature.RETENTION)
+    await execute(
+        committed_db,
+        "SELECT remove_retention_policy('ticks')",
+        "SELECT add_retention_policy('ticks', INTERVAL '30 days')",
+    )
+
+    async def decide() -> None:
+        async with Database(settings=committed_db.settings) as operator, operator.begin() as store:
+            await store.maintenance.set_retention("ticks", 20 * DAY)
+
+    def told(_number: int, _count: int, step: str) -> None:
+        assert step == "drop no rows of ticks any more; drop rows of ticks after 7 days"
+        _in_thread(decide)
+
+    assert (await brought_up(committed_db, progress=told)).steps == ()
+    assert (await on(committed_db, retention_policies))["ticks"].drop_after == 20 * DAY
 
 
 async def test_what_somebody_else_has_computed_is_not_taken_away(committed_db: Database) -> None:

@@ -129,7 +129,7 @@ def _status(connection: Connection) -> Status:
         head=head,
         tables=tuple(_tables(connection)),
         aggregates=tuple(_aggregates(connection)),
-        drift=tuple(_drift(connection)) if revision == head else (),
+        drift=tuple(drift(connection)) if revision == head else (),
         lacks=lacks(connection),
     )
 
@@ -191,7 +191,8 @@ def _aggregates(connection: Connection) -> Iterator[AggregateStatus]:
             )
 
 
-def _drift(connection: Connection) -> Iterator[Drift]:
+def drift(connection: Connection) -> Iterator[Drift]:
+    """Yield what is not as declared; the schema is at the newest revision."""
     remedy = f"`{SYNC}`"
     if catalog.available(connection):
         yield Drift(what=f"{EXTENSION}, which the server has loaded", remedy=remedy)

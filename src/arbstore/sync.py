@@ -21,7 +21,7 @@ from arbstore.services.maintenance import TableStats
 from arbstore.services.service import ago
 from arbstore.timescale import catalog
 from arbstore.timescale.edition import Edition
-from arbstore.timescale.stepping import holders, perform, unhurry
+from arbstore.timescale.stepping import IN_USE, holders, perform, unhurry
 from arbstore.timescale.sync import Left, Plan, Step, plan
 
 Progress: TypeAlias = Callable[[int, int, str], None]
@@ -98,7 +98,8 @@ async def _plan(db: Database) -> tuple[Plan, Edition]:
         overrides = retention.overrides(connection)
         edition = catalog.edition(connection)
         connection.rollback()
-        return plan(connection, Base.metadata, retentions=overrides), edition
+        direct = db.settings.prepared_statements
+        return plan(connection, Base.metadata, retentions=overrides, tries=direct), edition
 
     with translated():
         async with _own_connection(db) as connection:
@@ -142,7 +143,7 @@ async def _reason(
 ) -> str:
     if state == "53200":
         return f"{error}: raise max_locks_per_transaction of the server, or remove old rows by `arbstore db cleanup`"
-    if state not in ("55P03", "40P01"):
+    if state not in IN_USE:
         return str(error)
     others = await connection.run_sync(lambda sync_connection: holders(sync_connection, step))
     by = ", ".join(

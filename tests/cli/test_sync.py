@@ -59,6 +59,13 @@ def test_a_dry_run_shows_the_steps_and_does_none(empty: CommandLine) -> None:
 
 
 @pytest.mark.usefixtures("plain")
+def test_an_upgrade_on_a_better_server_says_that_there_is_more_to_do(empty: CommandLine) -> None:
+    assert "things are not as declared: run `arbstore db sync`" in empty("db", "upgrade").stdout
+    empty("db", "sync", "--yes")
+    assert "not as declared" not in empty("db", "upgrade").stdout
+
+
+@pytest.mark.usefixtures("plain")
 def test_the_steps_are_done_told_and_not_done_again(empty: CommandLine) -> None:
     planned = whats(empty.json("db", "sync", "--dry-run")["steps"])
     result = empty("db", "sync", "--yes")

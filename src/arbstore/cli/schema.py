@@ -21,7 +21,7 @@ from arbstore.timescale import catalog
 from arbstore.timescale.catalog import Edition
 
 if TYPE_CHECKING:
-    from arbstore.status import Lack
+    from arbstore.status import Drift, Lack
 
 T = TypeVar("T")
 
@@ -34,13 +34,14 @@ class Applied(Record, frozen=True, kw_only=True):
 
 
 class Deployment(Record, frozen=True, kw_only=True):
-    """What `deploy` did; `lacks` as in Status."""
+    """What `deploy` did; `lacks` and `drift` as in Status."""
 
     before: str | None
     after: str | None
     applied: tuple[Applied, ...]
     edition: Edition
     lacks: tuple[Lack, ...]
+    drift: tuple[Drift, ...]
 
 
 def upgrade(
@@ -58,9 +59,9 @@ def upgrade(
         show.print_json(done)
         return
     show.print_people(*(f"applied {step.revision}: {step.title}" for step in done.applied))
-    show.print_people(
-        f"the schema is at {done.after}" + ("" if done.applied else " already"), *lack_lines(done.edition, done.lacks)
-    )
+    drifted = [f"{len(done.drift)} things are not as declared: run `arbstore db sync`"] if done.drift else []
+    state = f"the schema is at {done.after}" + ("" if done.applied else " already")
+    show.print_people(state, *drifted, *lack_lines(done.edition, done.lacks))
 
 
 def current(context: typer.Context) -> None:
@@ -111,7 +112,7 @@ def _deploy(connection: Connection, revision: str) -> Deployment:
     from alembic.util import CommandError
 
     from arbstore import migrations
-    from arbstore.status import lacks
+    from arbstore.status import drift, lacks
 
     before = migrations.current(connection)
     try:
@@ -122,7 +123,14 @@ def _deploy(connection: Connection, revision: str) -> Deployment:
     edition = catalog.edition(connection)
     steps = ScriptDirectory.from_config(migrations.config()).iterate_revisions(after or "base", before or "base")
     applied = tuple(Applied(revision=step.revision, title=(step.doc or "").rstrip(".")) for step in steps)
-    return Deployment(before=before, after=after, applied=applied[::-1], edition=edition, lacks=lacks(connection))
+    return Deployment(
+        before=before,
+        after=after,
+        applied=applied[::-1],
+        edition=edition,
+        lacks=lacks(connection),
+        drift=tuple(drift(connection)) if after == migrations.head() else (),
+    )
 
 
 @contextmanager

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def status(context: typer.Context) -> None:
-    """Show server, edition, tables, what removes old rows, how fresh the views are, and what is not as declared."""
+    """Show server and tables, what the server does, and what is not as declared."""
     from arbstore.status import status_of
 
     options = options_of(context)

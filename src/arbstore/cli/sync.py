@@ -21,7 +21,7 @@ def sync(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and do nothing.")] = False,
 ) -> None:
-    """Bring a deployed database up to a server that can more than it could.
+    """Bring the tables up to a server that can more than it could.
 
     After a move from plain PostgreSQL to TimescaleDB, or to its Community edition: existing rows move into chunks,
     and policies, columnstores and candles' views come. It says what it will do, and asks. It can be interrupted and

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
+from time import monotonic
 from typing import NamedTuple
 
 from sqlalchemy import Connection, MetaData, text
+from sqlalchemy.exc import DBAPIError
 
 from arbstore.timescale import catalog
 from arbstore.timescale.aggregate import ContinuousAggregate
@@ -14,6 +16,14 @@ from arbstore.timescale.comparison import Retentions, apply, compare
 from arbstore.timescale.naming import quoted
 from arbstore.timescale.progress import refresh
 from arbstore.timescale.sync import Step
+
+# What the server says where others have a table in use.
+IN_USE = ("55P03", "40P01")
+
+# Less than the server's deadlock_timeout: who waits for us, while we wait for him, is never the one to be broken off.
+# Between the attempts those that came after us have their turn.
+_LOCK_TIMEOUT = timedelta(milliseconds=500)
+_PAUSE = timedelta(milliseconds=200)
 
 
 class Holder(NamedTuple):
@@ -34,14 +44,35 @@ def perform(
 ) -> None:
     """Do what of the step is still to be done, and commit it; with an error nothing of it is done.
 
-    The connection is in no transaction. `retentions` is asked within the step's own. Waits no longer than `patience`
-    for each table that others use, for they wait behind it: then the server says lock_not_available (55P03).
+    The connection is in no transaction. `retentions` is asked within the step's own. What is in use is waited for no
+    longer than `patience`, then the server says lock_not_available (55P03) or deadlock_detected (40P01).
     """
     if step.computes is not None:
         compute(connection, step.computes)
         return
+    deadline = monotonic() + patience.total_seconds()
+    while True:
+        try:
+            _attempt(connection, step, metadata, retentions, min(patience, _LOCK_TIMEOUT))
+        except DBAPIError as error:
+            if _sqlstate(error) not in IN_USE or monotonic() > deadline:
+                raise
+            connection.execute(text("SELECT pg_sleep(:seconds)"), {"seconds": _PAUSE.total_seconds()})
+            connection.rollback()
+        else:
+            return
+
+
+def _attempt(
+    connection: Connection,
+    step: Step,
+    metadata: MetaData | Sequence[MetaData],
+    retentions: Callable[[Connection], Retentions],
+    lock_timeout: timedelta,
+) -> None:
     try:
-        _unhurried(connection, patience)
+        connection.execute(text("SET LOCAL statement_timeout = 0"))
+        connection.execute(text(f"SET LOCAL lock_timeout = {max(lock_timeout // timedelta(milliseconds=1), 1)}"))
         if step.ops:
             if step.moves_rows:
                 _lock(connection, step)
@@ -52,6 +83,11 @@ def perform(
         connection.commit()
     finally:
         connection.rollback()
+
+
+def _sqlstate(error: DBAPIError) -> str | None:
+    found: str | None = getattr(error.orig, "sqlstate", None) or getattr(error.orig, "pgcode", None)
+    return found
 
 
 def compute(connection: Connection, aggregate: ContinuousAggregate) -> None:
@@ -100,14 +136,8 @@ def holders(connection: Connection, step: Step) -> list[Holder]:
     return [Holder(*row) for row in rows]
 
 
-def _unhurried(connection: Connection, patience: timedelta) -> None:
-    connection.execute(text("SET LOCAL statement_timeout = 0"))
-    milliseconds = patience // timedelta(milliseconds=1)
-    connection.execute(text(f"SET LOCAL lock_timeout = {max(milliseconds, 1)}"))
-
-
 def _lock(connection: Connection, step: Step) -> None:
-    """Take the tables in the order in which writers do, those first that foreign keys refer to."""
+    """Take all that the moving of rows takes before it begins: then nothing is waited for in the midst of it."""
     for parent in _parents(connection, step):
         connection.execute(text(catalog.escaped(f"LOCK TABLE {parent} IN SHARE ROW EXCLUSIVE MODE")))
     for op in step.ops:

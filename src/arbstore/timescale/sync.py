@@ -92,14 +92,22 @@ class Plan(NamedTuple):
 
 
 def plan(
-    connection: Connection, metadata: MetaData | Sequence[MetaData], *, retentions: Retentions | None = None
+    connection: Connection,
+    metadata: MetaData | Sequence[MetaData],
+    *,
+    retentions: Retentions | None = None,
+    tries: bool = True,
 ) -> Plan:
     """Return what would bring the server up; change nothing. `retentions` as of `compare`. Raises DeclarationError.
 
     It reads what there would be with the extension, which it creates and undoes where the server has it loaded and the
-    database lacks it. A connection can do that once: give it one that is closed afterwards.
+    database lacks it. A connection can do that once: give it one that is closed afterwards; or, where a pooler keeps
+    it open, let `tries` be false: then the creation is all that is planned.
     """
     creates = catalog.available(connection)
+    if creates and not tries:
+        connection.rollback()
+        return Plan((Step("timescaledb"),), ())
     try:
         if creates:
             catalog.enable(connection)
