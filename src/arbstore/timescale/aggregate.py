@@ -190,7 +190,7 @@ class ContinuousAggregate:
         start = window.start_offset
         if start is not None and start < window.end_offset + 2 * self.bucket:
             raise self._wrong(
-                f"its refresh window, from {spoken(start)} to {window.end_offset} ago, may hold no whole bucket of"
+                f"its refresh window, from {spoken(start)} to {spoken(window.end_offset)} ago, may hold no whole bucket of"
                 f" {spoken(self.bucket)}; start it at least two buckets before its end"
             )
         if base.retention is not None and (start is None or start > base.retention):
