@@ -26,6 +26,8 @@ from tests.conftest import listing
 DAY = timedelta(days=1)
 NOW = datetime.now(UTC)
 AGES = [day * DAY + minute * timedelta(minutes=3) for day in range(10) for minute in range(20)]
+HERE = "database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+WAITING = f"FROM pg_locks WHERE locktype = 'advisory' AND objid = 42 AND NOT granted AND {HERE}"
 
 Deploy: TypeAlias = Callable[[Edition], Awaitable[Database]]
 
@@ -122,6 +124,16 @@ async def until_true(db: Database, question: str) -> None:
             await asyncio.sleep(0.01)
 
 
+async def let_one_row_wait(db: Database) -> None:
+    """Let the moving of a row wait for the advisory lock 42."""
+    await execute(
+        db,
+        "CREATE FUNCTION waits(id text) RETURNS boolean LANGUAGE sql AS"
+        " $$ SELECT CASE WHEN id = '150' THEN pg_advisory_xact_lock_shared(42) IS NOT NULL ELSE true END $$",
+        "ALTER TABLE trade_snapshots ADD CONSTRAINT waits CHECK (waits(trade_id))",
+    )
+
+
 async def test_a_fresh_deploy_leaves_nothing_to_do(committed_db: Database) -> None:
     found = await plan_sync(committed_db)
     assert (found.steps, found.left) == ((), ())
@@ -204,19 +216,12 @@ async def test_a_connection_that_is_lost_amid_the_moving_of_rows_loses_none(depl
     async with db.begin() as store:
         await store.maintenance.set_retention("trade_snapshots", None)
     before = await rows(db)
-    # Of each row that moves this is asked, too: one waits until the connection is gone.
-    await execute(
-        db,
-        "CREATE FUNCTION waits(id text) RETURNS boolean LANGUAGE sql AS"
-        " $$ SELECT CASE WHEN id = '150' THEN pg_advisory_xact_lock_shared(42) IS NOT NULL ELSE true END $$",
-        "ALTER TABLE trade_snapshots ADD CONSTRAINT waits CHECK (waits(trade_id))",
-    )
+    await let_one_row_wait(db)
     async with db.engine.begin() as holder:
         await holder.execute(text("SELECT pg_advisory_xact_lock(42)"))
         syncing = asyncio.create_task(brought_up(db))
-        waiting = "FROM pg_locks WHERE locktype = 'advisory' AND objid = 42 AND NOT granted"
-        await until_true(db, f"SELECT count(*) > 0 {waiting}")
-        await execute(db, f"SELECT pg_terminate_backend(pid) {waiting}")
+        await until_true(db, f"SELECT count(*) > 0 {WAITING}")
+        await execute(db, f"SELECT pg_terminate_backend(pid) {WAITING}")
         with pytest.raises(SyncError, match=r"make trade_snapshots a hypertable.*run `arbstore db sync` again"):
             await syncing
     assert await rows(db) == before
@@ -275,10 +280,11 @@ async def test_no_step_is_cut_short_by_the_timeout_of_statements(deploy: Deploy)
     planned = await plan_sync(db)
     settings = db.settings.model_copy(update={"statement_timeout": 2})
     async with Database(settings=settings) as hurried:
-        async with db.engine.begin() as connection:
-            await connection.execute(text("SELECT count(*) FROM trade_snapshots"))
-            syncing = asyncio.create_task(sync(hurried, planned, patience=timedelta(minutes=1)))
-            await until_true(db, "SELECT count(*) > 0 FROM pg_locks WHERE locktype = 'relation' AND NOT granted")
+        await let_one_row_wait(db)
+        async with db.engine.begin() as holder:
+            await holder.execute(text("SELECT pg_advisory_xact_lock(42)"))
+            syncing = asyncio.create_task(sync(hurried, planned))
+            await until_true(db, f"SELECT count(*) > 0 {WAITING}")
             await asyncio.sleep(2.5)  # more than it could wait, if the timeout held for it
         assert (await syncing).steps == ()
 
@@ -290,7 +296,9 @@ async def test_a_writer_that_adds_a_symbol_before_its_rows_is_no_deadlock(deploy
         assert exchange is not None
         symbol = await store.symbols.add(exchange.id, listing("ETH"))
         syncing = asyncio.create_task(brought_up(db))
-        await until_true(db, "SELECT count(*) > 0 FROM pg_locks WHERE locktype = 'relation' AND NOT granted")
+        await until_true(
+            db, f"SELECT count(*) > 0 FROM pg_locks WHERE locktype = 'relation' AND NOT granted AND {HERE}"
+        )
         await asyncio.sleep(0.1)  # it has moved no rows, and holds none of their tables
         await store.trades.insert([trade(symbol.id, NOW, 0)])
         await store.balances.insert([balance(exchange.id)])
@@ -422,6 +430,7 @@ async def test_what_somebody_else_has_computed_is_not_taken_away(committed_db: D
                 " time_bucket('1 day', timestamp) AS day, count(*) FROM ticks GROUP BY 1, 2 WITH NO DATA"
             )
         )
+        await autonomous.execute(text("SELECT add_retention_policy('mine', INTERVAL '90 days')"))
     found = await plan_sync(committed_db)
     assert found.steps == ()
     assert [one.what for one in found.left] == ["drop the continuous aggregate mine with all that it computed"]

@@ -74,8 +74,6 @@ def _attempt(
         connection.execute(text("SET LOCAL statement_timeout = 0"))
         connection.execute(text(f"SET LOCAL lock_timeout = {max(lock_timeout // timedelta(milliseconds=1), 1)}"))
         if step.ops:
-            if step.moves_rows:
-                _lock(connection, step)
             there = compare(connection, metadata, retentions=retentions(connection))
             apply(connection, [op for op in step.ops if op in there])
         else:
@@ -134,15 +132,6 @@ def holders(connection: Connection, step: Step) -> list[Holder]:
     ).all()
     connection.rollback()
     return [Holder(*row) for row in rows]
-
-
-def _lock(connection: Connection, step: Step) -> None:
-    """Take all that the moving of rows takes before it begins: then nothing is waited for in the midst of it."""
-    for parent in _parents(connection, step):
-        connection.execute(text(catalog.escaped(f"LOCK TABLE {parent} IN SHARE ROW EXCLUSIVE MODE")))
-    for op in step.ops:
-        table = quoted(op.relation, op.schema)
-        connection.execute(text(catalog.escaped(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE")))
 
 
 def _parents(connection: Connection, step: Step) -> Sequence[str]:
