@@ -13,6 +13,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "arbstore"
 # A module may import what stands in its own line or further down.
 LAYERS = [
     {"cli"},
+    {"status", "sync"},
     {"cleanup", "demo", "importers", "migrations", "testing"},
     {"database", "frames"},
     {"embedded", "engine", "services"},

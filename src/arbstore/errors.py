@@ -70,6 +70,30 @@ class CleanupRunningError(ArbstoreError):
         super().__init__("another cleanup of this database is under way")
 
 
+class DeployRunningError(ArbstoreError):
+    """Another deploy of this database, `db upgrade` or `db sync`, is under way."""
+
+    def __init__(self) -> None:
+        """Say so."""
+        super().__init__("another deploy of this database is under way: wait for its end, and look again")
+
+
+class SyncError(DatabaseError):
+    """A step of a sync failed and left nothing behind; those before it are done, and a repetition goes on from there.
+
+    `step` is what was to be done, `done` and `left` count the steps before it and those that remain, it included.
+    """
+
+    def __init__(self, step: str, reason: str, *, done: int, left: int, sqlstate: str | None = None) -> None:
+        """Say which step, why, and how it goes on."""
+        super().__init__(
+            f"{step}: {reason}; {done} steps are done, {left} are left: run `arbstore db sync` again", sqlstate=sqlstate
+        )
+        self.step = step
+        self.done = done
+        self.left = left
+
+
 class ValidationError(ArbstoreError, ValueError):
     """A value is not one that can be stored.
 

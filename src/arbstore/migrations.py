@@ -6,8 +6,8 @@ import asyncio
 import io
 import logging
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from logging.config import fileConfig
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from alembic.util import CommandError
 from sqlalchemy import Connection, text
 
 from arbstore.database import Database
-from arbstore.errors import ConfigurationError
+from arbstore.errors import ConfigurationError, DeployRunningError
 from arbstore.models import Base
 from arbstore.services import retention
 from arbstore.timescale import catalog
@@ -83,6 +83,20 @@ async def deploy(db: Database) -> None:
     """Bring an open database to the newest revision; nothing happens where it is there already."""
     async with db.engine.connect() as connection:
         await connection.run_sync(upgrade)
+
+
+@asynccontextmanager
+async def turn(db: Database) -> AsyncIterator[None]:
+    """Keep every deploy of the database out while the block runs. Takes a connection.
+
+    Raises DeployRunningError while one is under way.
+    """
+    async with db.engine.begin() as connection:
+        # It sits idle in this transaction while others do the work.
+        await connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
+        if not await connection.scalar(text("SELECT pg_try_advisory_xact_lock(:key)"), {"key": _LOCK}):
+            raise DeployRunningError
+        yield
 
 
 def downgrade(connection: Connection, revision: str = "base") -> None:

@@ -1,4 +1,4 @@
-"""`arbstore db upgrade`, `current` and `status`."""
+"""`arbstore db upgrade` and `current`."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ from sqlalchemy import text
 from arbstore import migrations
 from arbstore.cli.schema import deploy
 from arbstore.database import Database
-from arbstore.models import Base
-from arbstore.timescale import hypertables
 from tests.cli.conftest import CommandLine
 
 
@@ -59,38 +57,6 @@ def test_current_is_the_newest_after_an_upgrade(arbstore: CommandLine) -> None:
 def test_a_missing_schema_names_its_remedy(empty: CommandLine) -> None:
     for words in (("latest",), ("db", "stats"), ("db", "cleanup")):
         assert "`arbstore db upgrade`" in empty(*words, exits=3).stderr
-
-
-def test_status_tells_of_server_and_tables(arbstore: CommandLine) -> None:
-    status = arbstore.json("db", "status")
-    tables = {table["table"]: table for table in status["tables"]}
-    assert (status["revision"], status["head"]) == (migrations.head(), migrations.head())
-    assert int(status["postgresql"].split(".")[0]) >= 15
-    assert set(tables) == {table.name for table, _ in hypertables(Base.metadata)}
-    assert tables["book_ticker_snapshots"]["retention"] == "P3D"
-    assert tables["candles"]["retention"] is None
-    assert tables["candles"]["enforced_by"] is None
-
-
-def test_what_an_edition_lacks_is_named_with_what_does_it_instead(arbstore: CommandLine) -> None:
-    status = arbstore.json("db", "status")
-    lacks = {lack["feature"]: lack["instead"] for lack in status["lacks"]}
-    tables = {table["table"]: table for table in status["tables"]}
-    kind, enforced_by = (tables["book_ticker_snapshots"][name] for name in ("kind", "enforced_by"))
-    plain, policies = status["edition"] == "plain", status["edition"] == "community"
-    assert kind == ("ordinary" if plain else "hypertable")
-    assert enforced_by == ("a policy of the server" if policies else "`arbstore db cleanup`")
-    assert ("hypertables" in lacks) is plain
-    assert ("retention policies" in lacks) is not policies
-    assert all("`arbstore db cleanup`" in instead for instead in lacks.values())
-    for words in (("db", "status"), ("db", "upgrade")):
-        assert all(f"lacks {feature}: {instead}" in arbstore(*words).stdout for feature, instead in lacks.items())
-
-
-def test_status_works_without_a_schema(empty: CommandLine) -> None:
-    text = empty("db", "status").stdout
-    assert f"schema    not deployed, newest {migrations.head()}: run `arbstore db upgrade`" in text
-    assert {table["kind"] for table in empty.json("db", "status")["tables"]} == {"missing"}
 
 
 async def test_deploy_returns_the_steps_in_their_order(empty_db: Database) -> None:

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from arbstore.cli import demo, failures, ingest, schema, series, symbols, upkeep
+from arbstore.cli import demo, failures, ingest, schema, series, status, symbols, sync, upkeep
 from arbstore.cli.command import Options, guarded
 
 _FLAGS = ("--json", "--debug")
@@ -57,7 +57,7 @@ db = typer.Typer(
 
 _COMMANDS: dict[typer.Typer, tuple[Callable[..., None], ...]] = {
     app: (demo.demo, ingest.ingest, series.latest, series.history, symbols.symbols),
-    db: (schema.upgrade, schema.current, schema.status, upkeep.stats, upkeep.retention, upkeep.cleanup),
+    db: (schema.upgrade, schema.current, status.status, sync.sync, upkeep.stats, upkeep.retention, upkeep.cleanup),
 }
 for group, functions in _COMMANDS.items():
     for function in functions:

@@ -1,30 +1,29 @@
-"""`arbstore db upgrade`, `current` and `status`: the schema and the server it is on."""
+"""`arbstore db upgrade` and `current`: the revision of the schema."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import timedelta
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
 from arbstore.cli import show
 from arbstore.cli.command import options_of, run, settings_of
 from arbstore.cli.failures import BEHIND
+from arbstore.cli.status import lack_lines
 from arbstore.errors import ConfigurationError, translated
 from arbstore.records import Record
 
 if TYPE_CHECKING:
-    from sqlalchemy import URL, Connection
+    from sqlalchemy import Connection
 
     from arbstore.database import Database
-    from arbstore.timescale.catalog import Edition, HypertableState
+    from arbstore.status import Drift, Lack
+    from arbstore.timescale.catalog import Edition
 
 T = TypeVar("T")
-
-_CLEANUP = "arbstore db cleanup"
 
 
 class Applied(Record, frozen=True, kw_only=True):
@@ -34,45 +33,15 @@ class Applied(Record, frozen=True, kw_only=True):
     title: str
 
 
-class Lack(Record, frozen=True, kw_only=True):
-    """What the server's edition cannot do, and what does it instead."""
-
-    feature: str
-    instead: str
-
-
 class Deployment(Record, frozen=True, kw_only=True):
-    """What `deploy` did; `lacks` as in Status."""
+    """What `deploy` did; `lacks` and `drift` as in Status."""
 
     before: str | None
     after: str | None
     applied: tuple[Applied, ...]
     edition: Edition
     lacks: tuple[Lack, ...]
-
-
-class TableStatus(Record, frozen=True, kw_only=True):
-    """One time-series table. `enforced_by` is None where nothing is ever removed, or the table is missing."""
-
-    table: str
-    kind: str  # hypertable, ordinary or missing
-    chunks: int | None
-    chunk_interval: timedelta | None
-    retention: timedelta | None
-    enforced_by: str | None
-
-
-class Status(Record, frozen=True, kw_only=True):
-    """A server, and the state of the schema on it."""
-
-    database: str
-    postgresql: str
-    edition: Edition
-    timescaledb: str | None
-    revision: str | None
-    head: str
-    tables: tuple[TableStatus, ...]
-    lacks: tuple[Lack, ...]
+    drift: tuple[Drift, ...]
 
 
 def upgrade(
@@ -90,7 +59,9 @@ def upgrade(
         show.print_json(done)
         return
     show.print_people(*(f"applied {step.revision}: {step.title}" for step in done.applied))
-    show.print_people(f"the schema is at {done.after}" + ("" if done.applied else " already"), *_lack_lines(done))
+    drifted = [f"{len(done.drift)} things are not as declared: run `arbstore db sync`"] if done.drift else []
+    state = f"the schema is at {done.after}" + ("" if done.applied else " already")
+    show.print_people(state, *drifted, *lack_lines(done.edition, done.lacks))
 
 
 def current(context: typer.Context) -> None:
@@ -107,47 +78,9 @@ def current(context: typer.Context) -> None:
         raise typer.Exit(BEHIND)
 
 
-def status(context: typer.Context) -> None:
-    """Show server, edition, tables, and what removes old rows."""
-    options = options_of(context)
-    found = run(settings_of(options), status_of)
-    if options.json:
-        show.print_json(found)
-        return
-    extension = f"TimescaleDB {found.timescaledb}, {found.edition} edition" if found.timescaledb else "no TimescaleDB"
-    behind = "" if found.revision == found.head else f", newest {found.head}: run `arbstore db upgrade`"
-    show.print_people(
-        f"database  {found.database}",
-        f"server    PostgreSQL {found.postgresql}, {extension}",
-        f"schema    {'not deployed' if found.revision is None else f'revision {found.revision}'}{behind}",
-        show.table(map(_table_row, found.tables)),
-        *_lack_lines(found),
-    )
-
-
-def _table_row(found: TableStatus) -> dict[str, Any]:
-    return {
-        "table": found.table,
-        "kind": found.kind,
-        "chunks": found.chunks,
-        "chunk": found.chunk_interval,
-        "retention": found.retention or "forever",
-        "enforced by": found.enforced_by,
-    }
-
-
-def _lack_lines(found: Deployment | Status) -> list[str]:
-    return [f"this edition ({found.edition}) lacks {lack.feature}: {lack.instead}" for lack in found.lacks]
-
-
 async def deploy(db: Database, revision: str = "head") -> Deployment:
     """Bring the schema to the revision and return what that took; what has been applied already stays."""
     return await _on_connection(db, lambda connection: _deploy(connection, revision))
-
-
-async def status_of(db: Database) -> Status:
-    """Return the state of server and schema; the schema need not be there."""
-    return await _on_connection(db, _status)
 
 
 async def _revisions(db: Database) -> tuple[str | None, str]:
@@ -179,6 +112,7 @@ def _deploy(connection: Connection, revision: str) -> Deployment:
     from alembic.util import CommandError
 
     from arbstore import migrations
+    from arbstore.status import drift, lacks
     from arbstore.timescale import catalog
 
     before = migrations.current(connection)
@@ -190,73 +124,14 @@ def _deploy(connection: Connection, revision: str) -> Deployment:
     edition = catalog.edition(connection)
     steps = ScriptDirectory.from_config(migrations.config()).iterate_revisions(after or "base", before or "base")
     applied = tuple(Applied(revision=step.revision, title=(step.doc or "").rstrip(".")) for step in steps)
-    return Deployment(before=before, after=after, applied=applied[::-1], edition=edition, lacks=_lacks(edition))
-
-
-def _status(connection: Connection) -> Status:
-    from sqlalchemy import inspect
-
-    from arbstore import migrations
-    from arbstore.models import Base
-    from arbstore.services import retention
-    from arbstore.timescale import catalog, hypertables
-
-    edition = catalog.edition(connection)
-    there = set(inspect(connection).get_table_names())
-    states = catalog.hypertables(connection)
-    kept = retention.overrides(connection)
-    return Status(
-        database=_place(connection.engine.url),
-        postgresql=".".join(map(str, connection.dialect.server_version_info or ())),
+    return Deployment(
+        before=before,
+        after=after,
+        applied=applied[::-1],
         edition=edition,
-        timescaledb=catalog.version(connection),
-        revision=migrations.current(connection),
-        head=migrations.head(),
-        tables=tuple(
-            _table_status(
-                table.name,
-                kept.get(table.name, declared.retention),
-                states.get(table.name),
-                jobs=edition.has_policies,
-                exists=table.name in there,
-            )
-            for table, declared in hypertables(Base.metadata)
-        ),
-        lacks=_lacks(edition),
+        lacks=lacks(connection),
+        drift=tuple(drift(connection)) if after == migrations.head() else (),
     )
-
-
-def _table_status(
-    name: str, wanted: timedelta | None, state: HypertableState | None, *, jobs: bool, exists: bool
-) -> TableStatus:
-    policy = None if state is None else state.retention
-    kept = policy if state and jobs else wanted
-    enforced_by = "a policy of the server" if policy else f"`{_CLEANUP}`"
-    return TableStatus(
-        table=name,
-        kind="hypertable" if state else "ordinary" if exists else "missing",
-        chunks=state and state.chunks,
-        chunk_interval=state and state.chunk_interval,
-        retention=kept,
-        enforced_by=enforced_by if exists and kept else None,
-    )
-
-
-def _lacks(edition: Edition) -> tuple[Lack, ...]:
-    found = []
-    if not edition.has_hypertables:
-        instead = f"the tables are ordinary ones, and `{_CLEANUP}` deletes their old rows in batches"
-        found.append(Lack(feature="hypertables", instead=instead))
-    if not edition.has_policies:
-        instead = f"`{_CLEANUP} --every 1h` does it as a service, or `{_CLEANUP}` from cron or a timer"
-        found.append(Lack(feature="retention policies", instead=instead))
-    return tuple(found)
-
-
-def _place(url: URL) -> str:
-    """Return where the database is, without the rest of the URL: a password can stand in its query too."""
-    host = url.host or url.query.get("host", "localhost")
-    return f"{url.database} of {url.username} on {host}{f':{url.port}' if url.port else ''}"
 
 
 @contextmanager

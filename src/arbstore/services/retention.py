@@ -135,14 +135,32 @@ def overrides(connection: Connection) -> dict[str, timedelta | None]:
     return {row[0]: row[1] for row in connection.execute(select(_OVERRIDE.c.table_name, _OVERRIDE.c.keep_for))}
 
 
+def held_overrides(connection: Connection) -> dict[str, timedelta | None]:
+    """Return what was set, by table; nobody changes that before the transaction ends."""
+    connection.execute(select(func.pg_advisory_xact_lock_shared(_LOCK)))
+    return overrides(connection)
+
+
 def enforce(connection: Connection) -> None:
-    """Bring the server's policies to what was set: a revision knows only what the models declare."""
+    """Bring the server's policies to what was set: a revision knows only what the models declare.
+
+    What was set before there were refreshes that forbid it is left out, with a warning: the rows stay.
+    """
     if not overrides(connection):
         return
     for found in in_force(connection):
-        if found.set_at is not None and found.keep_for != found.wanted:
-            log.info("%s is kept %s again, as was set", found.table, found.wanted or "for good")
-            _apply(connection, found.table, found.wanted)
+        if found.set_at is not None and found.keep_for != (wanted := _allowed(connection, found)):
+            log.info("%s is kept %s from now on", found.table, wanted or "for good")
+            _apply(connection, found.table, wanted)
+
+
+def _allowed(connection: Connection, found: Retention) -> timedelta | None:
+    try:
+        _check_refreshes(connection, found.table, found.wanted)
+    except ValidationError as error:
+        log.warning("%s; until it is set anew, all rows are kept", error)
+        return None
+    return found.wanted
 
 
 def _apply(connection: Connection, table: str, keep_for: timedelta | None) -> None:

@@ -190,8 +190,8 @@ class ContinuousAggregate:
         start = window.start_offset
         if start is not None and start < window.end_offset + 2 * self.bucket:
             raise self._wrong(
-                f"its refresh window, from {spoken(start)} to {window.end_offset} ago, may hold no whole bucket of"
-                f" {spoken(self.bucket)}; start it at least two buckets before its end"
+                f"its refresh window, from {spoken(start)} to {spoken(window.end_offset)} ago, may hold no whole bucket"
+                f" of {spoken(self.bucket)}; start it at least two buckets before its end"
             )
         if base.retention is not None and (start is None or start > base.retention):
             reach = "the beginning" if start is None else f"{spoken(start)} ago"

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
-from arbstore.timescale.edition import Edition, Feature, edition, enable, version
+from arbstore.timescale.edition import Edition, Feature, available, edition, enable, version
 
 __all__ = [
     "Chunk",
@@ -18,6 +18,7 @@ __all__ = [
     "Feature",
     "HypertableState",
     "Size",
+    "available",
     "canonical",
     "chunks",
     "drop_chunks",

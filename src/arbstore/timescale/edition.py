@@ -60,15 +60,21 @@ def version(connection: Connection) -> str | None:
     return found
 
 
-def enable(connection: Connection) -> Edition:
-    """Create the extension where the server has it loaded, and return the edition; log both."""
-    loaded = connection.scalar(
-        text(
-            "SELECT count(*) FROM pg_available_extensions WHERE name = 'timescaledb' AND installed_version IS NULL"
-            " AND current_setting('shared_preload_libraries') LIKE '%timescaledb%'"
+def available(connection: Connection) -> bool:
+    """Whether the server has the extension loaded, and this database could create it but has not."""
+    return bool(
+        connection.scalar(
+            text(
+                "SELECT count(*) FROM pg_available_extensions WHERE name = 'timescaledb' AND installed_version IS NULL"
+                " AND current_setting('shared_preload_libraries') LIKE '%timescaledb%'"
+            )
         )
     )
-    if loaded:
+
+
+def enable(connection: Connection) -> Edition:
+    """Create the extension where the server has it loaded, and return the edition; log both."""
+    if available(connection):
         log.info("creating extension timescaledb")
         connection.execute(text("CREATE EXTENSION IF NOT EXISTS timescaledb"))
     found = edition(connection)

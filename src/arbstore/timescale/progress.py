@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from sqlalchemy import Connection, text
@@ -34,6 +34,7 @@ class AggregateProgress(NamedTuple):
     last_refresh: datetime | None
     next_refresh: datetime | None
     failures: int
+    every: timedelta | None
 
 
 def columnstore_sizes(connection: Connection) -> dict[Key, ColumnstoreSize]:
@@ -67,8 +68,8 @@ def aggregate_progress(connection: Connection) -> dict[Key, AggregateProgress]:
             # Before the first refresh the watermark lies before all time that a datetime can tell.
             " CASE WHEN w.until >= TIMESTAMPTZ '0001-01-02' THEN w.until END,"
             " CASE WHEN isfinite(s.last_successful_finish) THEN s.last_successful_finish END,"
-            " CASE WHEN j.scheduled AND isfinite(j.next_start) THEN j.next_start END, coalesce(s.total_failures, 0)"
-            " FROM _timescaledb_catalog.continuous_agg c"
+            " CASE WHEN j.scheduled AND isfinite(j.next_start) THEN j.next_start END, coalesce(s.total_failures, 0),"
+            " j.schedule_interval FROM _timescaledb_catalog.continuous_agg c"
             " CROSS JOIN LATERAL (SELECT _timescaledb_functions.to_timestamp("
             "  _timescaledb_functions.cagg_watermark(c.mat_hypertable_id)) AS until) w"
             " LEFT JOIN timescaledb_information.jobs j ON j.proc_name = 'policy_refresh_continuous_aggregate'"

@@ -16,12 +16,15 @@ _MEANT = "CAST(quote_ident(CAST(:table AS text)) AS regclass)"
 class RetentionPolicy(NamedTuple):
     """A job that drops the chunks whose rows are all older than `drop_after`.
 
-    `next_run` is None where the job is paused, or has not been planned yet.
+    `next_run` is None where the job is paused, or has not been planned yet; `last_run` where it has not run yet, and
+    `failed` says that then it failed.
     """
 
     job_id: int
     drop_after: timedelta
     next_run: datetime | None
+    last_run: datetime | None
+    failed: bool
 
 
 def retention_policies(connection: Connection) -> dict[str, RetentionPolicy]:
@@ -32,8 +35,10 @@ def retention_policies(connection: Connection) -> dict[str, RetentionPolicy]:
         text(
             "SELECT j.hypertable_name, j.job_id, CAST(j.config ->> 'drop_after' AS interval),"
             # A job that is to run as soon as it can has its next start before all time.
-            " CASE WHEN j.scheduled AND isfinite(j.next_start) THEN j.next_start END"
-            " FROM timescaledb_information.jobs j"
+            " CASE WHEN j.scheduled AND isfinite(j.next_start) THEN j.next_start END,"
+            " CASE WHEN isfinite(s.last_run_started_at) THEN s.last_run_started_at END,"
+            " coalesce(s.last_run_status = 'Failed', false)"
+            " FROM timescaledb_information.jobs j LEFT JOIN timescaledb_information.job_stats s USING (job_id)"
             " WHERE j.proc_name = 'policy_retention' AND j.config ? 'drop_after'"
             " AND to_regclass(quote_ident(j.hypertable_name))"
             "  = to_regclass(format('%I.%I', j.hypertable_schema, j.hypertable_name))"

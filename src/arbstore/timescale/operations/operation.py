@@ -28,7 +28,9 @@ def edition_of(context: MigrationContext) -> Edition:
     given: Edition | None = context.opts.get("timescale_edition")
     if given is not None:
         return given
-    return Edition.COMMUNITY if context.connection is None else catalog.edition(context.connection)
+    if context.as_sql or context.connection is None:  # under `--sql` there is one, which only prints
+        return Edition.COMMUNITY
+    return catalog.edition(context.connection)
 
 
 class TimescaleOp(MigrateOperation):
