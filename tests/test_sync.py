@@ -26,8 +26,11 @@ from tests.conftest import listing
 DAY = timedelta(days=1)
 NOW = datetime.now(UTC)
 AGES = [day * DAY + minute * timedelta(minutes=3) for day in range(10) for minute in range(20)]
-HERE = "database = (SELECT oid FROM pg_database WHERE datname = current_database())"
-WAITING = f"FROM pg_locks WHERE locktype = 'advisory' AND objid = 42 AND NOT granted AND {HERE}"
+WAITING = "FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND datname = current_database()"
+BLOCKED = (
+    "SELECT count(*) > 0 FROM pg_locks WHERE locktype = 'relation' AND NOT granted"
+    " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+)
 
 Deploy: TypeAlias = Callable[[Edition], Awaitable[Database]]
 
@@ -125,11 +128,12 @@ async def until_true(db: Database, question: str) -> None:
 
 
 async def let_one_row_wait(db: Database) -> None:
-    """Let the moving of a row wait for the advisory lock 42."""
+    """Let the moving of a row last until nobody holds the advisory lock 42; to the server it waits for none."""
     await execute(
         db,
-        "CREATE FUNCTION waits(id text) RETURNS boolean LANGUAGE sql AS"
-        " $$ SELECT CASE WHEN id = '150' THEN pg_advisory_xact_lock_shared(42) IS NOT NULL ELSE true END $$",
+        "CREATE FUNCTION waits(id text) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN"
+        " WHILE id = '150' AND NOT pg_try_advisory_xact_lock_shared(42) LOOP PERFORM pg_sleep(0.05); END LOOP;"
+        " RETURN true; END $$",
         "ALTER TABLE trade_snapshots ADD CONSTRAINT waits CHECK (waits(trade_id))",
     )
 
@@ -296,10 +300,8 @@ async def test_a_writer_that_adds_a_symbol_before_its_rows_is_no_deadlock(deploy
         assert exchange is not None
         symbol = await store.symbols.add(exchange.id, listing("ETH"))
         syncing = asyncio.create_task(brought_up(db))
-        await until_true(
-            db, f"SELECT count(*) > 0 FROM pg_locks WHERE locktype = 'relation' AND NOT granted AND {HERE}"
-        )
-        await asyncio.sleep(0.1)  # it has moved no rows, and holds none of their tables
+        await until_true(db, BLOCKED)
+        await asyncio.sleep(1.5)  # until its own wait would not be looked at again: the next deadlock were the writer's
         await store.trades.insert([trade(symbol.id, NOW, 0)])
         await store.balances.insert([balance(exchange.id)])
     assert (await syncing).steps == ()
