@@ -212,6 +212,11 @@ def plain_listing(base: str) -> dict[str, Any]:
         ("__class__", (), {}, ValidationError, "one of book_tickers, trades"),
     ],
 )
+        ("book_tickers", PAIR, {"limit": 10**20}, ValidationError, "limit: .*at most"),
+        ("book_tickers", PAIR, {"limit": "5"}, ValidationError, "limit: must be an integer"),
+        ("book_tickers", PAIR, {"since": "2024-01-01"}, ValidationError, "since: must be a datetime"),
+        ("balances", ("BINANCE_SPOT", "E\ud800"), {}, ValidationError, "asset_name: must be a text"),
+        ("collectors", ("BINANCE_SPOT", "a\x00b"), {}, ValidationError, "collector: must be a text"),
 async def test_what_the_services_refuse_is_refused(
     kind: str, series: Any, window: Any, error: type[Exception], reason: str, either: Database
 ) -> None:

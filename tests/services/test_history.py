@@ -40,6 +40,11 @@ NO_WINDOWS: list[tuple[str, dict[str, Any]]] = [
     ("since", {"since": NOON + TICK, "until": NOON}),
     ("limit", {"limit": 0}),
     ("limit", {"limit": -1}),
+    ("since", {"since": "2024-01-01"}),
+    ("until", {"until": NOON.date()}),
+    ("limit", {"limit": "5"}),
+    ("limit", {"limit": 2.5}),
+    ("limit", {"limit": 2**63}),
 ]
 
 
@@ -99,6 +104,7 @@ async def test_a_limit_takes_the_newest_of_the_window_and_keeps_them_ascending(
     assert minutes(await case.history(store, limit=2)) == [3, 4]
     assert minutes(await case.history(store, until=NOON + 3 * MINUTE, limit=2)) == [1, 2]
     assert minutes(await case.history(store, since=NOON + 3 * MINUTE, limit=9)) == [3, 4]
+    assert minutes(await case.history(store, since=NOON + 3 * MINUTE, limit=2**63 - 1)) == [3, 4]
 
 
 @every_series

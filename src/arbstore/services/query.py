@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from operator import index
 from typing import Any, TypeAlias
 
 from sqlalchemy import ColumnElement, Select, Table, select
@@ -14,6 +16,9 @@ from arbstore.services import reach
 from arbstore.services.service import in_utc
 
 Window: TypeAlias = tuple[datetime | None, datetime | None, int | None]  # since, until, limit
+
+_MOST_ROWS = 2**63 - 1  # PostgreSQL's bigint
+_NO_TEXT = re.compile("[\x00\ud800-\udfff]")  # what PostgreSQL cannot even be asked for
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +56,11 @@ class Query:
 def history(table: Table, series: Mapping[str, Any], window: Window, names: Mapping[str, str]) -> Query:
     """Return the query of one series, given by columns of the table's key; those are not sent once a row.
 
-    Raises ValidationError for a window that is none.
+    Raises ValidationError for a window that is none, and for a text that no row can have.
     """
     since, until, limit = checked_window(window)
+    for name, value in series.items():
+        _refuse_no_text(name, value)
     sent = [column for column in table.c if column.name not in series]
     conditions = [table.c[name] == value for name, value in series.items()]
     order: list[ColumnElement[Any]] = [table.c[name] for name in _order(table)]
@@ -71,9 +78,22 @@ def checked_window(window: Window) -> Window:
     until = None if until is None else in_utc(until, "until")
     if since is not None and until is not None and since > until:
         raise ValidationError(f"{since} is after until {until}", field="since")
-    if limit is not None and limit < 1:
-        raise ValidationError(f"must be 1 or more, is {limit}", field="limit")
-    return since, until, limit
+    return since, until, None if limit is None else _checked_limit(limit)
+
+
+def _checked_limit(limit: int) -> int:
+    try:
+        count = index(limit)
+    except TypeError as error:
+        raise ValidationError(f"must be an integer, is {limit!r}", field="limit") from error
+    if not 1 <= count <= _MOST_ROWS:
+        raise ValidationError(f"must be 1 or more, and at most {_MOST_ROWS}, is {limit}", field="limit")
+    return count
+
+
+def _refuse_no_text(field: str, value: object) -> None:
+    if isinstance(value, str) and _NO_TEXT.search(value):
+        raise ValidationError(f"must be a text, {value!r} has a NUL or half a character in it", field=field)
 
 
 def within(time: ColumnElement[datetime], since: datetime | None, until: datetime | None) -> list[ColumnElement[bool]]:

@@ -47,10 +47,12 @@ class Service:
 
 
 def in_utc(moment: datetime, field: str) -> datetime:
-    """Return the moment in UTC; raise ValidationError for a naive one.
+    """Return the moment in UTC; raise ValidationError for a naive one, and for what is none.
 
     Wall clocks repeat an hour, and two datetimes of one zone are compared without their offsets.
     """
+    if not isinstance(moment, datetime):
+        raise ValidationError(f"must be a datetime, is {moment!r}", field=field)
     if moment.utcoffset() is None:
         raise ValidationError(f"must be aware, {moment} has no time zone: give it tzinfo=UTC", field=field)
     try:
