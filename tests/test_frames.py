@@ -421,13 +421,16 @@ def test_the_driver_is_told_what_the_settings_say() -> None:
     given = {"host": ["a", "b"], "port": [1, 2], "user": "u'", "password": "p\\ 1", "database": "d", "ssl": "require"}
     where = conninfo(given, settings(application_name="desk", connect_timeout=2.5), statement_timeout=1.5)
     assert where == (
-        "host='a,b' port='1,2' user='u\\'' password='p\\\\ 1' dbname='d' sslmode='require' connect_timeout='3'"
-        " application_name='desk' client_encoding='UTF8' options='-c jit=off -c statement_timeout=1500'"
+        "host='a,b' hostaddr='' port='1,2' user='u\\'' password='p\\\\ 1' dbname='d' sslmode='require'"
+        " connect_timeout='3' application_name='desk' client_encoding='UTF8'"
+        " options='-c jit=off -c statement_timeout=1500'"
     )
     bouncer = conninfo(given, settings(prepared_statements=False, ssl_mode="disable"), statement_timeout=1.5)
-    assert "options" not in bouncer
+    assert "options=''" in bouncer
     assert "sslmode='disable'" in bouncer
-    assert "host='/run/x' port='5433'" in conninfo({}, settings(), statement_timeout=0, address="/run/x/.s.PGSQL.5433")
+    assert "host='/run/x' hostaddr='' port='5433'" in conninfo(
+        {}, settings(), statement_timeout=0, address="/run/x/.s.PGSQL.5433"
+    )
 
 
 async def test_a_url_without_a_host_leads_to_where_the_pool_is(
@@ -504,6 +507,18 @@ async def test_a_file_that_is_there_stays_unless_it_may_be_replaced(committed_db
     await committed_db.frames.export(path, "book_tickers", *PAIR, overwrite=True)
     assert pq.read_table(path).num_rows == 1
     assert files(tmp_path) == [path]
+async def test_the_driver_reads_where_the_pool_writes_whatever_the_environment_says(
+    committed_db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await fill(committed_db, lambda market: quote(market.btc))
+    async with opened(committed_db, prepared_statements=False) as db:
+        monkeypatch.setenv("PGHOSTADDR", "elsewhere")
+        assert len(await db.frames.history("book_tickers", *PAIR)) == 1
+        monkeypatch.delenv("PGHOSTADDR")
+        monkeypatch.setenv("PGOPTIONS", "-c search_path=nowhere")
+        assert len(await db.frames.history("book_tickers", *PAIR)) == 1
+
+
 
 
 async def test_an_export_that_fails_or_is_cancelled_leaves_nothing(committed_db: Database, tmp_path: Path) -> None:

@@ -23,13 +23,17 @@ _BETWEEN_CANCELS = 0.1  # seconds; one that comes before the statement has begun
 def conninfo(given: Mapping[str, Any], settings: Settings, *, statement_timeout: float, address: Any = None) -> str:
     """Return libpq's connection string for what asyncpg is given, with the password in it: it is to be shown nowhere.
 
-    `address` is where asyncpg is connected to, for a URL that names no host: the two search in other places.
+    `address` is where asyncpg is connected to, for a URL that names no host: the two search in other places. What libpq
+    has variables for that asyncpg does not read is said here too, if only to be nothing, where they would lead to
+    another server (PGHOSTADDR) or change the session (PGOPTIONS). It still obeys those that make it refuse, such as
+    PGREQUIREAUTH, and PGSERVICE, which cannot be nothing: it has to be in the file, and gives what is not said here.
     """
     host, port = given.get("host"), given.get("port")
     if not host and address is not None:
         host, port = _host_and_port(address)
     values = {
         "host": ",".join(host) if isinstance(host, list) else host,
+        "hostaddr": "",
         "port": ",".join(map(str, port)) if isinstance(port, list) else port,
         "user": given.get("user"),
         "password": given.get("password"),
@@ -38,6 +42,7 @@ def conninfo(given: Mapping[str, Any], settings: Settings, *, statement_timeout:
         "connect_timeout": max(2, math.ceil(settings.connect_timeout)),  # 1 is 2 to libpq, and 0 for ever
         "application_name": settings.application_name,
         "client_encoding": "UTF8",
+        "options": "",
     }
     if settings.prepared_statements:  # else there is PgBouncer, which refuses options; the same as in `engine`
         values["options"] = f"-c jit=off -c statement_timeout={statement_timeout * 1000:.0f}"
