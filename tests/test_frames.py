@@ -507,9 +507,9 @@ async def test_a_file_that_is_there_stays_unless_it_may_be_replaced(committed_db
     await committed_db.frames.export(path, "book_tickers", *PAIR, overwrite=True)
     assert pq.read_table(path).num_rows == 1
     assert files(tmp_path) == [path]
-async def test_the_driver_reads_where_the_pool_writes_whatever_the_environment_says(
-    committed_db: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
+
+
+async def test_the_longest_name_that_a_file_may_have_is_written(committed_db: Database, tmp_path: Path) -> None:
     await fill(committed_db, lambda market: quote(market.btc))
     async with opened(committed_db, prepared_statements=False) as db:
         monkeypatch.setenv("PGHOSTADDR", "elsewhere")

@@ -155,8 +155,9 @@ class Frames(Generic[F]):
     ) -> Export:
         """Write what `batches` yields into a Parquet file, and return how many rows and bytes it has.
 
-        The file appears when it is complete. Raises FileExistsError where there is one, unless `overwrite` is given,
-        and OSError where it cannot be written. `progress` is told the rows and bytes written so far.
+        The file appears when it is complete; of a symbolic link it is the target. Raises FileExistsError where there
+        is one, unless `overwrite` is given, and OSError where it cannot be written, before anything is read if that is
+        known by then. `progress` is told the rows and bytes written so far.
         """
         shape, query = await self._asked(kind, series, window)
         constants = {} if query is None else query.constants

@@ -58,9 +58,10 @@ class _Writer:
     def __init__(self, path: Path, schema: pa.Schema, about: Mapping[str, Any], *, overwrite: bool) -> None:
         self.rows = 0
         self._path = path
+        self._place = Path(os.path.realpath(path))  # a link stays one
         self._overwrite = overwrite
         self._refuse_existing()
-        self._part = path.with_name(f".{path.name}.{uuid4().hex[:8]}.part")
+        self._part = self._place.with_name(f".arbstore-{uuid4().hex}.part")  # a name of its own: theirs may be longest
         self._working = threading.Lock()  # a task that is cancelled leaves its thread at work
         metadata = {"arbstore": json.dumps({"version": version("arbstore"), **about})}
         texts = [field.name for field in schema if pa.types.is_dictionary(field.type)]
@@ -84,7 +85,7 @@ class _Writer:
             self._file.flush()
             os.fsync(self._file.fileno())
             self._refuse_existing()  # it may have come meanwhile
-            self._part.replace(self._path)
+            self._part.replace(self._place)
             return Export(self._path, self.rows, self._path.stat().st_size)
 
     def discard(self) -> None:
@@ -97,7 +98,9 @@ class _Writer:
             self._part.unlink(missing_ok=True)
 
     def _refuse_existing(self) -> None:
-        if self._path.exists() and not self._overwrite:
+        if self._place.exists() and not self._place.is_file():
+            raise OSError(errno.EISDIR if self._place.is_dir() else errno.EINVAL, "it is no file", str(self._path))
+        if self._place.exists() and not self._overwrite:
             raise FileExistsError(errno.EEXIST, "it exists, and is only replaced where that is asked for", self._path)
 
     @contextmanager
