@@ -6,6 +6,7 @@ import asyncio
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
+import threading
 from contextlib import aclosing
 from datetime import timedelta
 from decimal import Decimal
@@ -33,6 +34,7 @@ from arbstore.errors import (
 from arbstore.frames.connection import Reading, conninfo
 from arbstore.records import Side, Trade
 from arbstore.settings import Settings
+from arbstore.frames.schema import reversed_batch
 from tests.conftest import NOON, quote
 from tests.records.samples import SERVICES
 from tests.services.cases import CASES, Case, Market, every_series, open_market
@@ -289,6 +291,22 @@ async def test_many_rows_come_in_batches_that_are_the_history(committed_db: Data
 @pytest_asyncio.fixture
 async def watched(committed_db: Database) -> AsyncIterator[Database]:
     """Yield a second Database on the same data, known to the server by its name."""
+async def test_rows_are_turned_round_beside_the_event_loop(
+    committed_db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await fill(committed_db, lambda market: quote(market.btc))
+    turned = []
+
+    def noting(batch: pa.RecordBatch) -> pa.RecordBatch:
+        turned.append(threading.current_thread())
+        return reversed_batch(batch)
+
+    monkeypatch.setattr("arbstore.frames.reversed_batch", noting)
+    assert len(await committed_db.frames.history("book_tickers", *PAIR, limit=1)) == 1
+    assert len(turned) == 1
+    assert threading.current_thread() not in turned
+
+
     settings = Settings.load(
         database_url=committed_db.engine.url.render_as_string(hide_password=False),
         application_name="watched",

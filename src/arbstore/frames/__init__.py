@@ -8,7 +8,7 @@ caller's. (On a database of tests, which commits nothing, it comes through its o
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import aclosing
 from datetime import datetime
 from enum import Enum
@@ -99,16 +99,14 @@ class Frames(Generic[F]):
         shape, query = await self._asked(kind, series, window)
         timeout = self._database.settings.statement_timeout
         if query is None or self._database.is_borrowed:
-            return await self._frame(shape, [shape.rows(await self._records(kind, series, window))])
+            return await self._frame(shape, map(shape.rows, [await self._records(kind, series, window)]))
         batches: list[pa.RecordBatch] = []
         for statement in query.from_each_start():
             async with aclosing(stream(self._database, statement, shape, server_timeout=timeout)) as streamed:
                 batches = [batch async for batch in streamed]
             if sum(map(len, batches)) == query.limit:
                 break
-        if query.newest_first:
-            batches = [reversed_batch(batch) for batch in reversed(batches)]
-        return await self._frame(shape, batches)
+        return await self._frame(shape, map(reversed_batch, reversed(batches)) if query.newest_first else batches)
 
     async def candles(self, exchange: str | Enum, base: str, quote: str, timeframe: str, **window: Unpack[Window]) -> F:
         """Return the history of the pair's candles: `history` of `"candles"`."""
@@ -124,7 +122,7 @@ class Frames(Generic[F]):
             service: Any = _service(Store(session, self._database.cache), kind)
             rows = await service.latest(*filters, **more)
         shape = Shape(service.table, {}, exact=exact)
-        return await self._frame(shape, [shape.rows(rows)])
+        return await self._frame(shape, map(shape.rows, [rows]))
 
     async def batches(self, kind: str, *series: Any, **window: Unpack[Window]) -> AsyncGenerator[pa.RecordBatch, None]:
         """Yield what `history` returns, in record batches, without ever holding more than a few of them.
@@ -135,7 +133,7 @@ class Frames(Generic[F]):
         """
         shape, query = await self._asked(kind, series, window)
         if query is None or self._database.is_borrowed:
-            whole = shape.rows(await self._records(kind, series, window))
+            whole = await asyncio.to_thread(shape.rows, await self._records(kind, series, window))
             for start in range(0, len(whole), _ROWS_A_BATCH):
                 yield whole.slice(start, _ROWS_A_BATCH)
             return
@@ -181,9 +179,9 @@ class Frames(Generic[F]):
             found: list[Any] = await getattr(service, read)(*given, **options)
             return found
 
-    async def _frame(self, shape: Shape, batches: list[pa.RecordBatch]) -> F:
-        table = pa.Table.from_batches(batches, schema=shape.schema)
-        return await asyncio.to_thread(self._convert, table)
+    async def _frame(self, shape: Shape, batches: Iterable[pa.RecordBatch]) -> F:
+        """Return the frame of the batches; what is still to be done for each, an iterator does in the thread."""
+        return await asyncio.to_thread(lambda: self._convert(pa.Table.from_batches(batches, schema=shape.schema)))
 
 
 def _call(
