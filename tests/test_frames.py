@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
 import threading
+from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from datetime import timedelta
 from decimal import Decimal
@@ -25,6 +26,7 @@ from arbstore.database import Database, Store
 from arbstore.errors import (
     ConfigurationError,
     DatabaseConnectionError,
+    PoolExhaustedError,
     QueryTimeoutError,
     SchemaOutOfDateError,
     UnknownExchangeError,
@@ -32,9 +34,9 @@ from arbstore.errors import (
     ValidationError,
 )
 from arbstore.frames.connection import Reading, conninfo
+from arbstore.frames.schema import reversed_batch
 from arbstore.records import Side, Trade
 from arbstore.settings import Settings
-from arbstore.frames.schema import reversed_batch
 from tests.conftest import NOON, quote
 from tests.records.samples import SERVICES
 from tests.services.cases import CASES, Case, Market, every_series, open_market
@@ -42,6 +44,7 @@ from tests.services.cases import CASES, Case, Market, every_series, open_market
 PAIR = ("BINANCE_SPOT", "BTC", "USDT")
 SECOND = timedelta(seconds=1)
 MANY = 500_000  # rows: more than one batch of the driver's
+READS = max(12, min(32, (os.cpu_count() or 1) + 4))  # as many as the loop's own threads, or more
 
 
 @pytest.fixture(params=["arbstore_committed_db", "arbstore_db"], ids=["committed", "rolled back"])
@@ -209,16 +212,16 @@ def plain_listing(base: str) -> dict[str, Any]:
         ("book_tickers", PAIR, {"since": NOON.replace(tzinfo=None)}, ValidationError, "aware"),
         ("book_tickers", PAIR, {"since": NOON, "until": NOON - SECOND}, ValidationError, "after until"),
         ("book_tickers", PAIR, {"limit": 0}, ValidationError, "1 or more"),
-        ("candles", (*PAIR, "soon"), {}, ValidationError, "timeframe"),
-        ("exchanges", (), {}, ValidationError, "one of book_tickers, trades"),
-        ("__class__", (), {}, ValidationError, "one of book_tickers, trades"),
-    ],
-)
         ("book_tickers", PAIR, {"limit": 10**20}, ValidationError, "limit: .*at most"),
         ("book_tickers", PAIR, {"limit": "5"}, ValidationError, "limit: must be an integer"),
         ("book_tickers", PAIR, {"since": "2024-01-01"}, ValidationError, "since: must be a datetime"),
         ("balances", ("BINANCE_SPOT", "E\ud800"), {}, ValidationError, "asset_name: must be a text"),
         ("collectors", ("BINANCE_SPOT", "a\x00b"), {}, ValidationError, "collector: must be a text"),
+        ("candles", (*PAIR, "soon"), {}, ValidationError, "timeframe"),
+        ("exchanges", (), {}, ValidationError, "one of book_tickers, trades"),
+        ("__class__", (), {}, ValidationError, "one of book_tickers, trades"),
+    ],
+)
 async def test_what_the_services_refuse_is_refused(
     kind: str, series: Any, window: Any, error: type[Exception], reason: str, either: Database
 ) -> None:
@@ -288,9 +291,6 @@ async def test_many_rows_come_in_batches_that_are_the_history(committed_db: Data
     assert newest["bid_price"].to_pylist() == [float(n) for n in range(2, MANY + 1)]
 
 
-@pytest_asyncio.fixture
-async def watched(committed_db: Database) -> AsyncIterator[Database]:
-    """Yield a second Database on the same data, known to the server by its name."""
 async def test_rows_are_turned_round_beside_the_event_loop(
     committed_db: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -307,15 +307,19 @@ async def test_rows_are_turned_round_beside_the_event_loop(
     assert threading.current_thread() not in turned
 
 
-    settings = Settings.load(
-        database_url=committed_db.engine.url.render_as_string(hide_password=False),
-        application_name="watched",
-        statement_timeout=0,  # what ends, a test has ended
-    )
-    async with Database(settings=settings) as db:
+@pytest_asyncio.fixture
+async def watched(committed_db: Database) -> AsyncIterator[Database]:
+    """Yield a second Database on the same data, known to the server by its name."""
+    async with opened(committed_db, statement_timeout=0) as db:  # what ends, a test has ended
         async with db.begin() as store:
             await store.exchanges.all()  # a pooled connection is there
         yield db
+
+
+def opened(db: Database, **given: Any) -> Database:
+    """Return another Database on the same data, to be entered, which the server knows as the watched one."""
+    url = db.engine.url.render_as_string(hide_password=False)
+    return Database(settings=Settings.load(database_url=url, application_name="watched", **given))
 
 
 async def of_watched(db: Database, condition: str) -> int:
@@ -366,16 +370,55 @@ async def test_the_loop_is_free_meanwhile_and_a_cancelled_read_ends_at_the_serve
     assert files(tmp_path) == []
 
 
+async def test_many_reads_that_wait_hold_up_nobody_and_are_cancelled_all(committed_db: Database) -> None:
+    await fill(committed_db, lambda market: quote(market.btc))
+    async with (
+        opened(committed_db, pool_size=READS, statement_timeout=0) as db,
+        committed_db.engine.begin() as connection,
+    ):
+        await connection.execute(text("LOCK TABLE book_ticker_snapshots IN ACCESS EXCLUSIVE MODE"))
+        tasks = [asyncio.create_task(db.frames.history("book_tickers", *PAIR)) for _ in range(READS)]
+        await until(committed_db, WAITS, READS)
+        assert await asyncio.wait_for(asyncio.to_thread(lambda: "free"), 20) == "free"
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks, timeout=20)
+        assert [task.cancelled() for task in tasks] == [True] * READS
+        await until(committed_db, WAITS, 0)
+
+
+async def test_many_reads_that_wait_all_end_with_the_statement_timeout(committed_db: Database, tmp_path: Path) -> None:
+    await fill(committed_db, lambda market: quote(market.btc))
+    async with (
+        opened(committed_db, pool_size=READS, statement_timeout=1) as db,
+        committed_db.engine.begin() as connection,
+    ):
+        await connection.execute(text("LOCK TABLE book_ticker_snapshots IN ACCESS EXCLUSIVE MODE"))
+        tasks = [asyncio.create_task(read(db, "batches", tmp_path)) for _ in range(READS)]
+        done, _ = await asyncio.wait(tasks, timeout=20)
+        assert [type(task.exception()) for task in done] == [QueryTimeoutError] * READS
+
+
+async def test_one_read_too_many_waits_for_its_turn_and_no_longer_than_for_the_pool(committed_db: Database) -> None:
+    await fill(committed_db, lambda market: quote(market.btc))
+    async with opened(committed_db, pool_size=1, max_overflow=0, pool_timeout=0.5, statement_timeout=0) as db:
+        async with committed_db.engine.begin() as connection:
+            await connection.execute(text("LOCK TABLE book_ticker_snapshots IN ACCESS EXCLUSIVE MODE"))
+            first = asyncio.create_task(db.frames.history("book_tickers", *PAIR))
+            await until(committed_db, WAITS, 1)
+            with pytest.raises(PoolExhaustedError, match="1 reads of frames"):
+                await asyncio.wait_for(db.frames.polars.history("book_tickers", *PAIR), 20)
+        assert len(await first) == 1
+        for _ in range(3):  # each place is given back
+            assert len(await db.frames.history("book_tickers", *PAIR)) == 1
+
+
 @pytest.mark.parametrize("way", ["history", "batches", "export"])
 async def test_what_takes_longer_than_the_statement_timeout_is_an_error(
     way: str, committed_db: Database, tmp_path: Path
 ) -> None:
     await fill(committed_db, lambda market: quote(market.btc))
-    hurried = Settings.load(
-        database_url=committed_db.engine.url.render_as_string(hide_password=False), statement_timeout=0.3
-    )
-    async with Database(settings=hurried) as db, committed_db.engine.begin() as connection:
-        await db.open()
+    async with opened(committed_db, statement_timeout=0.3) as db, committed_db.engine.begin() as connection:
         async with db.begin() as store:
             assert await store.symbols.by_pair((await store.exchanges.by_enum_one(PAIR[0])).id, *PAIR[1:])
         await connection.execute(text("LOCK TABLE book_ticker_snapshots IN ACCESS EXCLUSIVE MODE"))
@@ -464,6 +507,18 @@ async def test_a_url_without_a_host_leads_to_where_the_pool_is(
         assert len(await db.frames.history("book_tickers", *PAIR)) == 1
 
 
+async def test_the_driver_reads_where_the_pool_writes_whatever_the_environment_says(
+    committed_db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await fill(committed_db, lambda market: quote(market.btc))
+    async with opened(committed_db, prepared_statements=False) as db:
+        monkeypatch.setenv("PGHOSTADDR", "elsewhere")
+        assert len(await db.frames.history("book_tickers", *PAIR)) == 1
+        monkeypatch.delenv("PGHOSTADDR")
+        monkeypatch.setenv("PGOPTIONS", "-c search_path=nowhere")
+        assert len(await db.frames.history("book_tickers", *PAIR)) == 1
+
+
 async def test_a_closed_database_has_no_frames_to_give(arbstore_url: str) -> None:
     with pytest.raises(ConfigurationError, match="not open"):
         await Database(arbstore_url).frames.history("book_tickers", *PAIR)
@@ -529,14 +584,37 @@ async def test_a_file_that_is_there_stays_unless_it_may_be_replaced(committed_db
 
 async def test_the_longest_name_that_a_file_may_have_is_written(committed_db: Database, tmp_path: Path) -> None:
     await fill(committed_db, lambda market: quote(market.btc))
-    async with opened(committed_db, prepared_statements=False) as db:
-        monkeypatch.setenv("PGHOSTADDR", "elsewhere")
-        assert len(await db.frames.history("book_tickers", *PAIR)) == 1
-        monkeypatch.delenv("PGHOSTADDR")
-        monkeypatch.setenv("PGOPTIONS", "-c search_path=nowhere")
-        assert len(await db.frames.history("book_tickers", *PAIR)) == 1
+    path = tmp_path / f"{'q' * (os.pathconf(tmp_path, 'PC_NAME_MAX') - len('.parquet'))}.parquet"
+    await committed_db.frames.export(path, "book_tickers", *PAIR)
+    assert files(tmp_path) == [path]
 
 
+async def test_what_a_link_leads_to_is_written_and_the_link_stays(committed_db: Database, tmp_path: Path) -> None:
+    await fill(committed_db, lambda market: quote(market.btc))
+    target, link = tmp_path / "there" / "quotes.parquet", tmp_path / "quotes.parquet"
+    target.parent.mkdir()
+    target.write_text("mine")
+    link.symlink_to(target)
+    with pytest.raises(FileExistsError):
+        await committed_db.frames.export(link, "book_tickers", *PAIR)
+    done = await committed_db.frames.export(link, "book_tickers", *PAIR, overwrite=True)
+    assert (done.path, link.readlink(), pq.read_table(target).num_rows) == (link, target, 1)
+    assert (files(tmp_path), files(target.parent)) == ([link, target.parent], [target])
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo], ids=["folder", "pipe"])
+async def test_what_is_no_file_is_refused_before_anything_is_read(
+    make: Callable[[Path], None], committed_db: Database, tmp_path: Path
+) -> None:
+    await fill(committed_db, lambda market: quote(market.btc))
+    path, told = tmp_path / "quotes.parquet", []
+    make(path)
+    with pytest.raises(OSError, match=r"no file.*quotes\.parquet"):
+        await committed_db.frames.export(
+            path, "book_tickers", *PAIR, overwrite=True, progress=lambda *done: told.append(done)
+        )
+    assert (told, files(tmp_path)) == ([], [path])
+    assert not path.is_file()
 
 
 async def test_an_export_that_fails_or_is_cancelled_leaves_nothing(committed_db: Database, tmp_path: Path) -> None:

@@ -53,7 +53,9 @@ class Window(TypedDict, total=False):
 class Frames(Generic[F]):
     """Reads of a Database as frames of one kind: `db.frames` gives Arrow tables, `.polars` and `.pandas` theirs.
 
-    Reads do not hold up the event loop; where one is cancelled, so is what the server does for it.
+    Reads do not hold up the event loop; where one is cancelled, so is what the server does for it. At once there may
+    be `pool_size` + `max_overflow` of them, beside the pool; one more waits for its turn, and raises PoolExhaustedError
+    after `pool_timeout`. Batches that are not read to their end keep their turn until the generator is closed.
     """
 
     def __init__(self, database: Database, convert: Callable[[pa.Table], F]) -> None:

@@ -1,18 +1,28 @@
-"""A statement's rows as an async stream of record batches: each is awaited from a thread, and all can be cancelled."""
+"""A statement's rows as an async stream of record batches: each is awaited from a thread, and all can be cancelled.
+
+A stream has threads of its own. In the loop's, which all share, streams that wait for the server would keep out what
+is to stop them, and everybody else.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import pyarrow as pa  # type: ignore[import-untyped] # it has no types
 from sqlalchemy import Select
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from arbstore.database import Database
-from arbstore.errors import QueryTimeoutError
+from arbstore.errors import PoolExhaustedError, QueryTimeoutError, translated
 from arbstore.frames.connection import Reading, conninfo
 from arbstore.frames.schema import Shape
+
+_THREADS = 2  # one that reads, and one that stops it
+_places: WeakKeyDictionary[AsyncEngine, asyncio.Semaphore] = WeakKeyDictionary()  # both are of one loop
 
 
 async def stream(
@@ -20,7 +30,8 @@ async def stream(
 ) -> AsyncGenerator[pa.RecordBatch, None]:
     """Yield the rows in the schema of `shape`; cancelled or closed, cancel the statement and close the connection.
 
-    The timeouts, 0 for none, are of the whole statement, kept by the server, and of the wait for each batch.
+    The timeouts, 0 for none, are of the whole statement, kept by the server, and of the wait for each batch. As many
+    streams of a Database run at once as its pool may have connections; others wait, at most `pool_timeout`.
     """
     engine = database.engine
     # Literals: the driver could send parameters, but no COPY has them. The dialect knows how this server quotes.
@@ -28,39 +39,62 @@ async def stream(
     address = None if engine.url.host or engine.url.query.get("host") else await _address(database)
     given: Mapping[str, Any] = engine.dialect.create_connect_args(engine.url)[1]
     where = conninfo(given, database.settings, statement_timeout=server_timeout, address=address)
-    reading = Reading(where, sql)
+    places = await _taken_place(database)
+    reading, threads = Reading(where, sql), ThreadPoolExecutor(_THREADS, "arbstore-frames")
     try:
-        while (batch := await _next(reading, shape, batch_timeout)) is not None:
+        while (batch := await _next(reading, threads, shape, batch_timeout)) is not None:
             yield batch
     finally:
-        await _stop(reading)
+        await _stop(reading, threads, places)
+
+
+async def _taken_place(database: Database) -> asyncio.Semaphore:
+    """Wait for a place among the streams of the Database, and return what it is to be given back to."""
+    settings = database.settings
+    count = settings.pool_size + settings.max_overflow
+    places = _places.setdefault(database.engine, asyncio.Semaphore(count))
+    try:
+        async with asyncio.timeout(settings.pool_timeout):
+            await places.acquire()
+    except TimeoutError as error:
+        raise PoolExhaustedError(
+            f"{count} reads of frames are under way, and none ended in {settings.pool_timeout:g} seconds:"
+            " raise ARBSTORE_POOL_SIZE or read fewer at once"
+        ) from error
+    return places
 
 
 async def _address(database: Database) -> Any:
     """Return where the pool is connected to; what asyncpg tries where nothing says it is its own affair."""
-    async with database.engine.connect() as connection:
-        driver: Any = (await connection.get_raw_connection()).driver_connection
-        return driver._addr  # it has no public name
+    with translated():
+        async with database.engine.connect() as connection:
+            driver: Any = (await connection.get_raw_connection()).driver_connection
+            return driver._addr  # it has no public name
 
 
-async def _next(reading: Reading, shape: Shape, patience: float) -> pa.RecordBatch | None:
+async def _next(reading: Reading, threads: ThreadPoolExecutor, shape: Shape, patience: float) -> pa.RecordBatch | None:
     def work() -> pa.RecordBatch | None:
         sent = reading.next()
         return None if sent is None else shape.batch(sent)
 
     try:
         async with asyncio.timeout(patience or None):
-            thread = asyncio.ensure_future(asyncio.to_thread(work))
+            thread = asyncio.get_running_loop().run_in_executor(threads, work)
             thread.add_done_callback(_forget)  # cancelled, nobody awaits it
             return await asyncio.shield(thread)
     except TimeoutError as error:
         raise QueryTimeoutError(f"the server has sent nothing for {patience:g} seconds (statement_timeout)") from error
 
 
-async def _stop(reading: Reading) -> None:
-    """Stop it in a thread, for it may have to wait; nothing waits for a connection that is still being made."""
-    stopping = asyncio.ensure_future(asyncio.to_thread(reading.stop))
+async def _stop(reading: Reading, threads: ThreadPoolExecutor, places: asyncio.Semaphore) -> None:
+    """Stop it in a thread, for it may have to wait; nothing waits for a connection that is still being made.
+
+    Its place is free when the connection is closed, whether that is waited for or not.
+    """
+    stopping = asyncio.get_running_loop().run_in_executor(threads, reading.stop)
     stopping.add_done_callback(_forget)
+    stopping.add_done_callback(lambda _: places.release())
+    threads.shutdown(wait=False)  # when they have done this
     if not reading.is_connecting:
         await asyncio.shield(stopping)
 
