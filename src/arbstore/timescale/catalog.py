@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
 from arbstore.timescale.edition import Edition, Feature, available, edition, enable, version
+from arbstore.timescale.naming import quoted
 
 __all__ = [
     "Chunk",
@@ -30,6 +31,7 @@ __all__ = [
     "pause_policies",
     "reads_managed",
     "refresh_call",
+    "refresh_window",
     "table_size",
     "version",
 ]
@@ -214,7 +216,45 @@ def escaped(statement: str) -> str:
     return statement.replace(":", "\\:")
 
 
+def refresh_window(
+    connection: Connection, view: str, schema: str | None, since: datetime | None, until: datetime | None
+) -> tuple[datetime | None, datetime | None] | None:
+    """Return the window to refresh, so that without a `since` nothing is erased that was made of dropped chunks.
+
+    Where the aggregate has buckets that begin before the oldest chunk under it, the window begins with that chunk.
+    None is where there is nothing to compute.
+    """
+    found = connection.execute(
+        text(
+            "SELECT a.materialization_hypertable_schema, a.materialization_hypertable_name, d.column_name,"
+            " (SELECT min(c.range_start) FROM timescaledb_information.chunks c"
+            "  WHERE c.hypertable_schema = a.hypertable_schema AND c.hypertable_name = a.hypertable_name)"
+            " FROM timescaledb_information.continuous_aggregates a JOIN timescaledb_information.dimensions d"
+            "  ON d.dimension_number = 1 AND d.hypertable_schema = a.materialization_hypertable_schema"
+            "  AND d.hypertable_name = a.materialization_hypertable_name"
+            " WHERE to_regclass(format('%I.%I', a.view_schema, a.view_name)) = to_regclass(:view)"
+        ),
+        {"view": quoted(view, schema)},
+    ).one_or_none()
+    if since is not None or found is None:  # what is no aggregate the server refuses by its name
+        return since, until
+    stored_schema, stored, time_column, oldest = found
+    if oldest is None:
+        return None
+    kept = f"SELECT FROM {quoted(stored, stored_schema)} WHERE {quoted(time_column)} < {_moment(oldest)}"
+    if not connection.scalar(text(escaped(f"SELECT EXISTS ({kept})"))):
+        return None, until
+    if until is not None and (until if until.tzinfo else until.replace(tzinfo=UTC)) <= oldest:
+        return None
+    return oldest, until
+
+
 def refresh_call(view: str, since: datetime | None = None, until: datetime | None = None) -> str:
     """Return the call that computes an aggregate's buckets of [since, until); `view` is a literal of its name."""
-    bounds = ("NULL" if moment is None else f"TIMESTAMPTZ '{moment.isoformat()}'" for moment in (since, until))
+    bounds = ("NULL" if moment is None else _moment(moment) for moment in (since, until))
     return f"CALL refresh_continuous_aggregate({view}, {', '.join(bounds)})"
+
+
+def _moment(moment: datetime) -> str:
+    """Return the literal of no type that columns with and without a time zone take, the latter as of UTC."""
+    return f"'{(moment.astimezone(UTC) if moment.tzinfo else moment).isoformat()}'"

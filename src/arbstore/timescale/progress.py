@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection, text
 
-from arbstore.timescale.catalog import escaped, refresh_call
+from arbstore.timescale.catalog import escaped, refresh_call, refresh_window
 from arbstore.timescale.edition import edition
 from arbstore.timescale.naming import regclass
 from arbstore.timescale.state import Key
@@ -90,12 +90,17 @@ def refresh(
 ) -> None:
     """Compute an aggregate's buckets within [since, until) now, by a connection that is in no transaction.
 
-    None is without a bound. What is computed already and has not changed costs nothing. A policy alone computes no
-    bucket that lies before its start_offset: rows that were there before the aggregate need this once.
+    `until` None is without a bound. `since` None begins with the oldest rows, and erases nothing of what was made of
+    rows that are dropped since: buckets that began before the oldest chunk under the aggregate stay as they are. A
+    `since` that reaches further back erases them. What is computed already and has not changed costs nothing. A policy
+    alone computes no bucket that lies before its start_offset: rows that were there before the aggregate need this
+    once.
     """
     committing = connection.execution_options(isolation_level="AUTOCOMMIT")
     try:
-        committing.execute(text(escaped(refresh_call(regclass(view, schema), since, until))))
+        window = refresh_window(committing, view, schema, since, until)
+        if window is not None:
+            committing.execute(text(escaped(refresh_call(regclass(view, schema), *window))))
     finally:
         connection.rollback()
         connection.execution_options(isolation_level=connection.default_isolation_level)

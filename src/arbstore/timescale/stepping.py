@@ -93,19 +93,13 @@ def compute(connection: Connection, aggregate: ContinuousAggregate) -> None:
 
     Where chunks were dropped it keeps what it has. The connection is in no transaction.
     """
-    since, now = connection.execute(
-        text(
-            "SELECT min(c.range_start), now() FROM timescaledb_information.chunks c"
-            " JOIN timescaledb_information.continuous_aggregates a USING (hypertable_schema, hypertable_name)"
-            " WHERE to_regclass(format('%I.%I', a.view_schema, a.view_name)) = to_regclass(:view)"
-        ),
-        {"view": quoted(aggregate.name, aggregate.schema)},
-    ).one()
-    connection.rollback()
+    now = connection.scalars(text("SELECT now()")).one()
     until = now - (aggregate.refresh.end_offset if aggregate.refresh else timedelta(0))
+    window = catalog.refresh_window(connection, aggregate.name, aggregate.schema, None, until)
+    connection.rollback()
     # A shorter window may hold no whole bucket, which the server refuses.
-    if since is not None and until - since >= 2 * aggregate.bucket:
-        refresh(connection, aggregate.name, aggregate.schema, since=since, until=until)
+    if window is not None and (window[0] is None or until - window[0] >= 2 * aggregate.bucket):
+        refresh(connection, aggregate.name, aggregate.schema, until=until)
 
 
 def unhurry(connection: Connection) -> None:

@@ -201,7 +201,10 @@ class RefreshContinuousAggregateOp(TimescaleOp):
         until: datetime | None = None,
         schema: str | None = None,
     ) -> None:
-        """Compute the buckets within [since, until) now; None is without a bound.
+        """Compute the buckets within [since, until) now; `until` None is without a bound.
+
+        `since` None begins with the oldest rows, and leaves buckets that began before the oldest chunk as they are: a
+        refresh over dropped rows would erase what they made. Offline nothing is known of chunks, and NULL is printed.
 
         It commits what the migration did so far, for no transaction can hold a refresh: give it a revision of its own,
         or let it be the last operation of one, and set `transaction_per_migration`.
@@ -219,3 +222,8 @@ class RefreshContinuousAggregateOp(TimescaleOp):
     def statements(self) -> list[str]:
         """Return its SQL."""
         return [catalog.refresh_call(regclass(self.relation, self.schema), self.since, self.until)]
+
+    def statements_on(self, connection: Connection) -> list[str]:
+        """Return its SQL, off what was made of rows that are dropped."""
+        window = catalog.refresh_window(connection, self.relation, self.schema, self.since, self.until)
+        return [] if window is None else replace(self, since=window[0], until=window[1]).statements()

@@ -56,6 +56,10 @@ class TimescaleOp(MigrateOperation):
         """Return its SQL."""
         raise NotImplementedError
 
+    def statements_on(self, _connection: Connection) -> list[str]:
+        """Return its SQL for a server as it is. Raises DeclarationError where it could not be done."""
+        return self.statements()
+
     def lack(self, edition: Edition) -> str:
         """Return what the edition leaves undone, as a line for the log."""
         return f"left out, as the {edition} edition has no {self.needs}: {self}"
@@ -100,14 +104,15 @@ def _run(operations: Operations, op: Any) -> None:
     edition = edition_of(context)
     if not edition.has(op.needs):
         if not op.removes:
-            log.info("%s", op.lack(edition))
+            log.warning("%s", op.lack(edition))
         return
-    if context.connection is not None and not context.as_sql and not op.is_ready(context.connection):
+    connection = None if context.as_sql else context.connection
+    if connection is not None and not op.is_ready(connection):
         if not op.removes:
-            log.info("%s is no hypertable yet, so this waits until it is: %s", op.place, op)
+            log.warning("%s is no hypertable yet, so this waits until it is: %s", op.place, op)
         return
     with context.autocommit_block() if op.outside else nullcontext():
-        for statement in op.statements():
+        for statement in op.statements() if connection is None else op.statements_on(connection):
             operations.execute(text(catalog.escaped(statement)))
 
 
