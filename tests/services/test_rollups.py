@@ -280,7 +280,8 @@ async def test_a_cleanup_keeps_the_minute_that_it_would_cut(store: Store, market
 
 
 async def test_what_comes_late_to_a_minute_whose_rows_are_gone_leaves_its_candle(store: Store, market: Market) -> None:
-    await store.trades.insert([trade(market.btc, NOON, 1, 10.0), trade(market.btc, NOON + MINUTE, 1, 11.0)])
+    early = [(NOON, 0, 9.0), (NOON, 1, 10.0), (NOON + MINUTE, 1, 11.0)]
+    await store.trades.insert(trade(market.btc, *row) for row in early)
     await store.maintenance.expire("trade_snapshots", NOON + HOUR, 100)
     before = await history(store, "1m")
     late = [trade(market.btc, NOON + SECOND, 2, 99.0), trade(market.btc, NOON + 2 * MINUTE, 1, 12.0)]
@@ -291,6 +292,31 @@ async def test_what_comes_late_to_a_minute_whose_rows_are_gone_leaves_its_candle
     assert (await history(store, "1h"))[0].high == 12.0
     await store.maintenance.expire("trade_snapshots", NOON + HOUR, 100)
     assert await history(store, "1m") == after
+
+
+async def test_a_candle_of_more_rows_takes_the_place_of_what_was_stored(store: Store, market: Market) -> None:
+    await store.trades.insert([trade(market.btc, NOON, 0, 10.0)])
+    await store.maintenance.expire("trade_snapshots", NOON + HOUR, 100)
+    late = [trade(market.btc, NOON + n * SECOND, n, 10.0 + n, 2.0) for n in range(1, 50)]
+    await store.trades.insert(late)
+    rows = await rows_of(store, market.btc, TRADES)
+    (stored,) = await history(store, "1m")
+    assert stored.num_trades == 1
+    await store.maintenance.expire("trade_snapshots", NOON + HOUR, 100)
+    await assert_right(store, market.btc, rows, TRADES)
+
+
+async def test_rows_that_were_written_anew_are_in_what_is_rolled_up_again(store: Store, market: Market) -> None:
+    await fill(store, market)
+    window = NOON - DAY, NOON + DAY
+    await store.candles.roll_up(TRADES, *window)
+    (old,) = await history(store, "1m", until=NOON + MINUTE, limit=1)
+    await store.trades.insert([trade(market.btc, NOON + 50 * SECOND, n, 5_000.0) for n in ("late", "later")])
+    assert await history(store, "1m", until=NOON + MINUTE, limit=1) == [old]
+    assert await store.candles.roll_up(TRADES, *window) == 1
+    await store.trades.insert([trade(market.btc, NOON + 50 * SECOND, "late", 6_000.0)])
+    assert await store.candles.roll_up(TRADES, *window) == 1
+    await assert_right(store, market.btc, await rows_of(store, market.btc, TRADES), TRADES)
 
 
 async def test_late_rows_between_gaps_do_not_double_a_candle(store: Store, market: Market) -> None:

@@ -1,7 +1,8 @@
 """The statement that reads a symbol's candles: what is stored of them, and what is not made of the rows.
 
-A stored bar stands, for it was made of all of its rows. Where there is none the rows are asked, and only there. So the
-answer is the same whether a server keeps candles computed or not, and however far it has come.
+A stored bar stands, for it was made of all of its rows; those that came later are in it from the next roll-up, or the
+server's next refresh, on. Where there is none the rows are asked, and only there. So the answer is the same whether a
+server keeps candles computed or not, and however far it has come.
 """
 
 from __future__ import annotations
