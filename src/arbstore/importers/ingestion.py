@@ -20,6 +20,7 @@ from arbstore.importers.listings import Catalogue, read_listings
 from arbstore.importers.options import Expired, IngestOptions
 from arbstore.importers.registry import Registry
 from arbstore.importers.report import FileReport, IngestReport
+from arbstore.importers.rollups import RollUps
 from arbstore.importers.rows import KINDS, Row
 from arbstore.records import columns
 from arbstore.services.exchanges import enum_value
@@ -36,7 +37,8 @@ async def ingest(
     """Write what the files hold, and return what became of every line.
 
     A file is one transaction: it goes in whole or not at all, and those before it stay. A file that is ingested again
-    leaves the same rows. `progress` is told the file, the bytes of it that were read, and how many there are. Raises
+    leaves the same rows. Candles of trades and quotes that are too old for the server to make them are rolled up in
+    the same transaction. `progress` is told the file, the bytes of it that were read, and how many there are. Raises
     MalformedLineError, unless `skip_bad`; ExpiredRowsError for rows older than what their table keeps, unless `expired`
     says otherwise; UnknownFormatError; UnknownSymbolError for a symbol that neither a listing nor its own name tells
     of; ConfigurationError for files and options that are missing or contradict one another.
@@ -107,6 +109,7 @@ class _Import:
                 while batch := await _uninterrupted(reader):
                     await writer.write(batch)
                     self.progress(path, file.items.position, size)
+                await writer.finish()
         self.progress(path, size, size)
         return report
 
@@ -170,6 +173,7 @@ class _Writer:
         self._reader = reader
         self._expired = expired
         self._expiry = Expiry(store)
+        self._roll_ups = RollUps(store)
 
     async def write(self, batch: list[tuple[int, Row]]) -> None:
         kinds: dict[str, list[tuple[int, Row]]] = {}
@@ -180,6 +184,10 @@ class _Writer:
             raise ExpiredRowsError(self._reader.report.path, found)
         for kind, rows in kinds.items():
             self._reader.report.add_result(kind, await self._insert(kind, rows))
+
+    async def finish(self) -> None:
+        """Make the candles that the server will not."""
+        await self._roll_ups.finish()
 
     async def _identify(self, line: int, row: Row) -> bool:
         for field, owner in row.owners:
@@ -199,6 +207,7 @@ class _Writer:
                 raise
             rows = self._sound(kind, rows)
             result = await service.insert([row.values for _, row in rows])
+        self._roll_ups.add(kind, (row.values["timestamp"] for _, row in rows))
         report = self._reader.report
         report.dated_locally += sum(row.dated_locally for _, row in rows)
         table, expired = await self._expiry.count(kind, rows)

@@ -7,18 +7,24 @@ from datetime import UTC, datetime, timedelta
 from enum import Enum
 from typing import Any, TypeVar
 
+from sqlalchemy import func, select
+
 from arbstore import models
 from arbstore.errors import ValidationError
-from arbstore.models.rollups import ROLL_UPS
+from arbstore.models.rollups import HOUR, ROLL_UPS, RollUp
 from arbstore.records import Candle, CandleSource, StoredCandle, Timeframe, rules
 from arbstore.services.bars import Bars
 from arbstore.services.query import Query, Window, checked_window
 from arbstore.services.rolling import MINUTES, roll_up_between
 from arbstore.services.series import SymbolSeries
-from arbstore.services.service import as_records
+from arbstore.services.service import ago, as_records
 from arbstore.timescale.materialized import materialized
+from arbstore.timescale.retention import refresh_windows
 
 T = TypeVar("T")
+
+# Who rolls up holds it. (crc32 of b"arbstore.roll_up")
+_LOCK = 0x99DB6597
 
 _SOURCE = rules.choice(CandleSource)
 # Where bars are rare more time is looked through at once; but no more than this many times as much as before.
@@ -101,21 +107,33 @@ class Candles(SymbolSeries[Candle, StoredCandle]):
         return await super().query(read, *given, **options)
 
     async def roll_up(self, source: str | Enum, since: datetime, until: datetime) -> int:
-        """Store the candles of one minute that begin in [since, until), of all symbols, and return how many are new.
+        """Store the candles of one minute that begin in [since, until), of all symbols; return how many changed.
 
         For rows that will go without a cleanup: those that are older than a server's own job keeps, or looks for
-        candles of. `source` is `trades` or `quotes`. A stored candle stands, so let all rows of these minutes be there;
-        the minute that runs is left out. Raises ValidationError for another source, and for what is no window.
+        candles of. `source` is `trades` or `quotes`. A stored candle stands if there are fewer rows of its minute than
+        it was made of, so let all be there; the minute that runs is left out. Others that do so wait for the end of the
+        session's transaction. Raises ValidationError for another source, and for what is no window.
         """
-        rolled = ROLL_UPS.get(_source(source))
-        if rolled is None:
-            raise ValidationError("is no source of roll-ups: those are trades and quotes", field="source")
+        rolled = _rolled(source)
         begin, end, _ = checked_window((since, until, None))
         assert begin is not None and end is not None  # noqa: S101, PT018 # both were given
         begin, end = MINUTES.ceil(begin), MINUTES.ceil(min(end, MINUTES.floor(datetime.now(UTC))))
+        # One after the other: of rows that neither has committed both would make a candle of their own.
+        await self._execute(select(func.pg_advisory_xact_lock(_LOCK)))
         views = await self._on_connection(lambda connection: materialized(connection, rolled.views))
         result = await self._execute(roll_up_between(rolled, begin, end, views))
         return int(result.rowcount)  # type: ignore[attr-defined] # an insert's result has one
+
+    async def unrefreshed_before(self, source: str | Enum) -> datetime | None:
+        """Return the moment before which the server looks for no candles of the rows, so that they need a `roll_up`.
+
+        It is an hour inside of what the refresh of the minutes reaches, for a job that is late. None where the server
+        keeps no candles computed, or all. Raises ValidationError for another source than `trades` and `quotes`.
+        """
+        rolled = _rolled(source)
+        windows = await self._on_connection(lambda connection: refresh_windows(connection, rolled.rows.name))
+        window = windows.get(rolled.minutes.name)
+        return None if window is None else ago(window - HOUR)
 
     async def _read(self, symbol_id: int, timeframe: str, source: str | Enum, window: Window) -> list[StoredCandle]:
         wanted = _source(source)
@@ -178,6 +196,13 @@ def _first_begin(timeframe: Timeframe, moment: datetime | None) -> datetime | No
 
 def _source(given: str | Enum) -> CandleSource:
     return CandleSource(_parsed("source", _SOURCE.parse, given))
+
+
+def _rolled(source: str | Enum) -> RollUp:
+    rolled = ROLL_UPS.get(_source(source))
+    if rolled is None:
+        raise ValidationError("is no source of roll-ups: those are trades and quotes", field="source")
+    return rolled
 
 
 def _evenly(timeframe: str) -> Timeframe:
