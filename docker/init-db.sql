@@ -456,6 +456,25 @@ COMMENT ON COLUMN candle_rollups.created_at IS 'when the last of its rows was re
 
 SELECT create_hypertable('candle_rollups', by_range('timestamp', INTERVAL '7 days'), create_default_indexes => false, if_not_exists => true);
 
+INSERT INTO candle_rollups
+  (symbol_id, source, timestamp, open, high, low, close, volume, turnover, num_trades, num_quotes, created_at)
+SELECT symbol_id, 'trades', timestamp, open, high, low, close, volume, turnover, num_trades, NULL, created_at
+FROM (SELECT symbol_id, time_bucket(INTERVAL '1 minute', timestamp) AS timestamp,
+  (array_agg(price ORDER BY timestamp, trade_id))[1] AS open, max(price) AS high, min(price) AS low,
+  (array_agg(price ORDER BY timestamp, trade_id))[count(*)] AS close,
+  sum(quantity) AS volume, sum(price * quantity) AS turnover, count(*) AS num_trades, max(created_at) AS created_at
+FROM trade_snapshots WHERE timestamp < time_bucket(INTERVAL '1 minute', now() - INTERVAL '59 hours') GROUP BY symbol_id, time_bucket(INTERVAL '1 minute', timestamp)) bars;
+
+INSERT INTO candle_rollups
+  (symbol_id, source, timestamp, open, high, low, close, volume, turnover, num_trades, num_quotes, created_at)
+SELECT symbol_id, 'quotes', timestamp, open, high, low, close, NULL, NULL, NULL, num_quotes, created_at
+FROM (SELECT symbol_id, time_bucket(INTERVAL '1 minute', timestamp) AS timestamp,
+  (array_agg((bid_price + ask_price) / 2 ORDER BY timestamp))[1] AS open,
+  max((bid_price + ask_price) / 2) AS high, min((bid_price + ask_price) / 2) AS low,
+  (array_agg((bid_price + ask_price) / 2 ORDER BY timestamp))[count(*)] AS close,
+  count(*) AS num_quotes, max(created_at) AS created_at
+FROM book_ticker_snapshots WHERE timestamp < time_bucket(INTERVAL '1 minute', now() - INTERVAL '59 hours') GROUP BY symbol_id, time_bucket(INTERVAL '1 minute', timestamp)) bars;
+
 CREATE MATERIALIZED VIEW IF NOT EXISTS trade_candles_1m WITH (timescaledb.continuous, timescaledb.materialized_only = false) AS
 SELECT symbol_id, time_bucket(INTERVAL '1 minute', timestamp) AS timestamp,
   (array_agg(price ORDER BY timestamp, trade_id))[1] AS open, max(price) AS high, min(price) AS low,

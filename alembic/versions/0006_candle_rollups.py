@@ -7,7 +7,7 @@ from datetime import timedelta
 import sqlalchemy as sa
 from alembic import op
 
-import arbstore.timescale.operations  # noqa: F401 # gives op its hypertables and aggregates
+from arbstore.timescale.operations import edition_of  # and gives op its hypertables and aggregates
 
 revision = "0006"
 down_revision = "0005"
@@ -44,6 +44,14 @@ SELECT symbol_id, time_bucket(INTERVAL '{length}', timestamp) AS timestamp,
   CAST(sum(num_quotes) AS bigint) AS num_quotes, max(created_at) AS created_at
 FROM {shorter} GROUP BY symbol_id, time_bucket(INTERVAL '{length}', timestamp)
 """
+# What is there already and older than the policies below look for: the server would drop it without a candle.
+ROLL_UP = """
+INSERT INTO candle_rollups
+  (symbol_id, source, timestamp, open, high, low, close, volume, turnover, num_trades, num_quotes, created_at)
+SELECT symbol_id, '{source}', timestamp, open, high, low, close, {counted}, created_at
+FROM ({bars}) bars
+"""
+TOO_OLD = "timestamp < time_bucket(INTERVAL '1 minute', now() - INTERVAL '59 hours')"
 
 
 def upgrade() -> None:
@@ -84,6 +92,14 @@ def upgrade() -> None:
         comment="candles of one minute, of rows that may be gone",
     )
     op.create_hypertable("candle_rollups", "timestamp", chunk_interval=timedelta(days=7))
+
+    if edition_of(op.get_context()).has_policies:
+        for source, bars, counted in (
+            ("trades", TRADE_CANDLES_1M, "volume, turnover, num_trades, NULL"),
+            ("quotes", QUOTE_CANDLES_1M, "NULL, NULL, NULL, num_quotes"),
+        ):
+            old = bars.strip().replace(" GROUP BY", f" WHERE {TOO_OLD} GROUP BY")
+            op.execute(ROLL_UP.strip().format(source=source, counted=counted, bars=old))
 
     minutes = timedelta(minutes=1)
     for name, shortest, longer in (
