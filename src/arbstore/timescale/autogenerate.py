@@ -9,6 +9,7 @@ from typing import Any
 from alembic.autogenerate import renderers
 from alembic.autogenerate.api import AutogenContext
 from alembic.operations.ops import (
+    CreateIndexOp,
     CreateTableOp,
     DropIndexOp,
     DropTableOp,
@@ -17,12 +18,13 @@ from alembic.operations.ops import (
     UpgradeOps,
 )
 from alembic.util import PriorityDispatchResult
-from sqlalchemy import Table, text
+from sqlalchemy import MetaData, Table, text
 
 from arbstore.timescale import catalog
 from arbstore.timescale.comparison import Differences, Scope
 from arbstore.timescale.hypertable import DECLARED
 from arbstore.timescale.operations import GoneWithRelationOp, TimescaleOp, edition_of
+from arbstore.timescale.ordering import split
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +56,9 @@ def keep_time_indexes(
     connection = context.connection
     dropped = any(isinstance(op, DropIndexOp) for op in changes.ops)
     if connection is not None and dropped and catalog.edition(connection).has_hypertables:
-        own = connection.scalars(_TIME_INDEXES, {"schema": schema, "table": name}).all()
+        # One that is declared by that name, and is another, takes its place.
+        replaced = {op.index_name for op in changes.ops if isinstance(op, CreateIndexOp)}
+        own = set(connection.scalars(_TIME_INDEXES, {"schema": schema, "table": name})) - replaced
         changes.ops[:] = [op for op in changes.ops if not (isinstance(op, DropIndexOp) and op.index_name in own)]
     return PriorityDispatchResult.CONTINUE
 
@@ -69,12 +73,14 @@ def compare_declarations(
         context.connection,
         context.metadata,
         retentions=context.opts.get("timescale_retentions"),
-        scope=_scope(context, schemas),
+        scope=_scope(context, upgrade, schemas),
     )
     edition = edition_of(context.migration_context)
     created = {(op.schema, op.table_name) for op in upgrade.ops if isinstance(op, CreateTableOp)}
     new = {(table.schema, table.name): table for table in differences.tables() if _names(table, differences) & created}
-    tables = [op for table in differences.tables() if table not in new.values() for op in differences.of_table(table)]
+    old = [table for table in differences.tables() if table not in new.values()]
+    around = [split(differences.of_table(table), _changes(upgrade.ops, table, differences)) for table in old]
+    tables = [op for both in around for part in both for op in part]
     views = list(differences.of_aggregates(lambda table: table not in new.values()))
     unseen = {op.needs for op in [*tables, *views] if not edition.has(op.needs)}
     if unseen:
@@ -86,8 +92,10 @@ def compare_declarations(
         )
     upgrade.ops[:] = [
         *differences.dropped_aggregates(),
+        *(op for before, _ in around for op in before if edition.has(op.needs)),
         *_beside_tables(upgrade.ops, new, differences),
-        *(op for op in [*tables, *views] if edition.has(op.needs)),
+        *(op for _, after in around for op in after if edition.has(op.needs)),
+        *(op for op in views if edition.has(op.needs)),
         *differences.of_aggregates(lambda table: table in new.values()),
     ]
     return PriorityDispatchResult.CONTINUE
@@ -96,6 +104,13 @@ def compare_declarations(
 def _names(table: Table, differences: Differences) -> set[tuple[str | None, str]]:
     schema, name = differences.key(table)
     return {(table.schema, name), (schema, name), *([(None, name)] if schema == differences.found.schema else [])}
+
+
+def _changes(ops: Sequence[MigrateOperation], table: Table, differences: Differences) -> Iterator[MigrateOperation]:
+    """Yield what Alembic does to a table that stays."""
+    for op in ops:
+        if isinstance(op, ModifyTableOps) and (op.schema, op.table_name) in _names(table, differences):
+            yield from op.ops
 
 
 def _beside_tables(
@@ -110,14 +125,19 @@ def _beside_tables(
             yield from differences.of_new_table(new[op.schema, op.table_name])
 
 
-def _scope(context: AutogenContext, schemas: Iterable[str | None]) -> Scope:
+def _scope(context: AutogenContext, upgrade: UpgradeOps, schemas: Iterable[str | None]) -> Scope:
     def has_table(table: Table) -> bool:
         return context.run_object_filters(table, table.name, "table", False, None)
 
-    def has_view(schema: str, name: str) -> bool:
-        return context.run_name_filters(name, "table", {"schema_name": schema})
+    def has_view(schema: str | None, name: str) -> bool:
+        if not context.run_name_filters(name, "table", {"schema_name": schema}):
+            return False
+        view = Table(name, MetaData(), schema=schema)
+        context.inspector.reflect_table(view, include_columns=None)
+        return context.run_object_filters(view, name, "table", True, None)
 
-    return Scope(has_table, has_view, frozenset(schemas))
+    dropped = frozenset((op.schema, op.table_name) for op in upgrade.ops if isinstance(op, DropTableOp))
+    return Scope(has_table, has_view, frozenset(schemas), dropped)
 
 
 @renderers.dispatch_for(TimescaleOp)

@@ -65,12 +65,13 @@ def apply(connection: Connection, ops: Iterable[TimescaleOp]) -> None:
 class Scope:
     """What of models and server is compared; `schemas` None are those that something is declared in.
 
-    A None among the schemas is the default one.
+    A None among the schemas, or as that of a view, is the default one. What is over the tables of `dropped` goes too.
     """
 
     has_table: Callable[[Table], bool] = lambda _table: True
-    has_view: Callable[[str, str], bool] = lambda _schema, _name: True
+    has_view: Callable[[str | None, str], bool] = lambda _schema, _name: True
     schemas: frozenset[str | None] | None = None
+    dropped: frozenset[tuple[str | None, str]] = frozenset()
 
 
 class Differences:
@@ -162,7 +163,7 @@ class Differences:
         """Yield the end of aggregates that are declared no more, or otherwise: those stacked on others first."""
         for found in reversed(list(self.found.aggregates.values())):
             if found.key in self.stale:
-                schema = None if found.schema == self.found.schema else found.schema
+                schema = self._written(found.schema)
                 there = _settings_of_aggregate(found, schema, with_relation=True)
                 yield from changes(there, there.without())
                 yield _created(found, schema).reverse()
@@ -212,6 +213,7 @@ class Differences:
         """The server's aggregates that are not as declared, and those over what goes or is made anew."""
         wanted = {self.key(one.table): one for one in self.aggregates()}
         going = {self.key(table) for table in self.tables() if self._is_remade_or_reverted(table)}
+        going |= {(schema or self.found.schema, name) for schema, name in self.scope.dropped}
         stale = set()
         for found in self.found.aggregates.values():
             if found.source in going or self._is_other(found, wanted.get(found.key)):
@@ -221,8 +223,12 @@ class Differences:
 
     def _is_other(self, found: AggregateFound, wanted: ContinuousAggregate | None) -> bool:
         if wanted is None:
-            return self.scope.has_view(*found.key) and found.schema in self._schemas
+            return found.schema in self._schemas and self.scope.has_view(self._written(found.schema), found.name)
         return catalog.canonical(self.connection, wanted.sql) != found.definition
+
+    def _written(self, schema: str) -> str | None:
+        """Return the schema as Alembic and revisions have it: None is the default one."""
+        return None if schema == self.found.schema else schema
 
     @cached_property
     def _schemas(self) -> frozenset[str]:

@@ -126,6 +126,11 @@ class GoneWithRelationOp(TimescaleOp):
 
     former: TimescaleOp
 
+    @property
+    def place(self) -> str:
+        """The table or view that it is about."""
+        return self.former.place
+
     def __str__(self) -> str:
         """Say it."""
         return f"gone with {self.former.place}: {self.former}"
