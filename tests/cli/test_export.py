@@ -50,6 +50,15 @@ def test_decimals_are_exact_unless_floats_are_wanted(market: CommandLine, out: P
     assert rows(out)[0]["available_balance"] == 1.0
 
 
+@pytest.mark.parametrize("source", ["trades", "quotes"])
+def test_candles_of_rows_are_those_of_the_command(market: CommandLine, out: Path, source: str) -> None:
+    of = ("history", "candles", *PAIR, "--timeframe", "1m", "--source", source)
+    shown = market.json(*of)
+    market(*of, "--out", str(out))
+    assert [row["close"] for row in rows(out)] == [row["close"] for row in shown]
+    assert shown
+
+
 @pytest.mark.parametrize(
     ("kind", "series"),
     [

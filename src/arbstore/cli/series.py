@@ -150,17 +150,14 @@ def history(
     if source is not None and kind is not Kind.CANDLES:
         raise _has_none(kind, "--source")
     key = [*words, *given.values()]
+    more = {} if source is None else {"source": source}
+    window = {"since": since, "until": until, **more}
     if out is not None:
-        export(context, Target(out, force=force), kind, key, since=since, until=until, limit=limit, exact=not floats)
+        export(context, Target(out, force=force), kind, key, **window, limit=limit, exact=not floats)
         return
     if force or floats:
         raise typer.BadParameter("is about a file: it wants --out", param_hint="--force" if force else "--floats")
-    more = {} if source is None else {"source": source}
-    _show(
-        context,
-        kind,
-        lambda store: getattr(store, kind).history(*key, **more, since=since, until=until, limit=limit or _SHOWN_ROWS),
-    )
+    _show(context, kind, lambda store: getattr(store, kind).history(*key, **window, limit=limit or _SHOWN_ROWS))
 
 
 def _split(series: Sequence[str]) -> tuple[Kind, Sequence[str]]:
