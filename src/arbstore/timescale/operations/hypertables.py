@@ -115,11 +115,12 @@ class RevertHypertableOp(TimescaleOp):
 
     @classmethod
     def revert_hypertable(cls, operations: Operations, table: str, *, schema: str | None = None) -> None:
-        """Copy a hypertable's rows into an ordinary table of its name, with its keys, checks, indexes and grants.
+        """Copy a hypertable's rows into an ordinary table of its name.
 
-        TimescaleDB has no way back of its own, so this writes every row, under a lock. What would get lost by it is
-        refused: triggers, row security, identity columns, and whatever depends on the table, such as aggregates and
-        foreign keys. Nothing happens to a table that is ordinary.
+        It has the same keys, checks, indexes, sequences, grants, owner, comments and storage options. TimescaleDB has
+        no way back of its own, so this writes every row, under a lock. What would get lost by it is refused: triggers,
+        row security, identity columns, publications, comments on keys and indexes, and whatever depends on the table,
+        such as aggregates and foreign keys. Nothing happens to a table that is ordinary.
 
             op.revert_hypertable("trades")
         """
