@@ -20,6 +20,7 @@ from sqlalchemy import Connection
 from arbstore.timescale import autogenerate  # noqa: F401 # renders operations
 from arbstore.timescale import operations as ops
 from arbstore.timescale.edition import Edition
+from arbstore.timescale.errors import DeclarationError
 from arbstore.timescale.operations import TimescaleOp
 from tests.timescale.models import readings
 from tests.timescale.project import Project
@@ -196,6 +197,33 @@ async def test_a_refresh_runs_outside_the_transaction(community: Project) -> Non
     )
     rows = (await community.connection.exec_driver_sql("SELECT x FROM v")).all()
     assert [tuple(row) for row in rows] == [(5.0,)]
+
+
+@pytest.mark.parametrize(
+    ("taken", "kind"),
+    [("VIEW v AS SELECT 1", "view"), ("MATERIALIZED VIEW v AS SELECT 1", "materialized view"), ("TABLE v ()", "table")],
+)
+async def test_an_aggregate_is_never_taken_for_what_has_its_name(community: Project, taken: str, kind: str) -> None:
+    readings(community.metadata)
+    await community.deploy()
+    await community.execute(f"CREATE {taken}")
+    view = ops.CreateContinuousAggregateOp("v", "SELECT time_bucket('1 h', time) AS time FROM readings GROUP BY 1")
+    with pytest.raises(DeclarationError, match=f"v cannot be created: there is a {kind} of that name"):
+        await migrate(community, view)
+
+
+async def test_policies_by_creation_give_way(community: Project) -> None:
+    readings(community.metadata)
+    await community.deploy()
+    await community.execute(
+        "SELECT remove_retention_policy('readings')",
+        "SELECT add_retention_policy('readings', drop_created_before => interval '7 days')",
+        "CALL remove_columnstore_policy('readings')",
+        "CALL add_columnstore_policy('readings', created_before => interval '1 day')",
+    )
+    written = await community.deploy()
+    assert "op.add_retention_policy" in written
+    assert "op.add_columnstore_policy" in written
 
 
 async def test_each_can_be_repeated(community: Project) -> None:

@@ -28,7 +28,9 @@ __all__ = [
     "hypertable_size",
     "hypertables",
     "is_managed",
+    "other_relation",
     "pause_policies",
+    "policies_by_creation",
     "reads_managed",
     "refresh_call",
     "refresh_window",
@@ -163,6 +165,35 @@ def is_managed(connection: Connection, relation: str, schema: str | None = None)
         connection.scalar(
             text(f"SELECT to_regclass({_NAMED}) IN ({_MANAGED})"),
             {"schema": schema, "relation": relation},
+        )
+    )
+
+
+def other_relation(connection: Connection, view: str, schema: str | None) -> str | None:
+    """Return what kind of relation has the name of an aggregate and is none; None where the name is free, or its."""
+    found: str | None = connection.scalar(
+        text(
+            "SELECT CASE c.relkind WHEN 'v' THEN 'view' WHEN 'm' THEN 'materialized view' WHEN 'i' THEN 'index'"
+            "  WHEN 'S' THEN 'sequence' ELSE 'table' END FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+            " WHERE c.relname = :view AND n.nspname = coalesce(CAST(:schema AS text), current_schema())"
+            " AND NOT EXISTS (SELECT FROM timescaledb_information.continuous_aggregates"
+            "  WHERE view_schema = n.nspname AND view_name = c.relname)"
+        ),
+        {"view": view, "schema": schema},
+    )
+    return found
+
+
+def policies_by_creation(connection: Connection, relation: str, schema: str | None) -> set[str]:
+    """Return the procedures of its policies that go by when chunks were created, which nothing here declares."""
+    return set(
+        connection.scalars(
+            text(
+                "SELECT proc_name FROM timescaledb_information.jobs"
+                " WHERE to_regclass(format('%I.%I', hypertable_schema, hypertable_name)) = to_regclass(:relation)"
+                " AND (config ? 'drop_created_before' OR config ? 'compress_created_before')"
+            ),
+            {"relation": quoted(relation, schema)},
         )
     )
 

@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 
 from arbstore.timescale import catalog
 from arbstore.timescale.catalog import Feature
+from arbstore.timescale.errors import DeclarationError
 from arbstore.timescale.naming import quoted, regclass
 from arbstore.timescale.operations.hypertables import SetChunkIntervalOp
 from arbstore.timescale.operations.operation import TimescaleOp, known
@@ -95,6 +96,16 @@ class CreateContinuousAggregateOp(TimescaleOp):
         if self.chunk_interval is not None:
             made += SetChunkIntervalOp(self.relation, self.chunk_interval, schema=self.schema).statements()
         return made
+
+    def statements_on(self, connection: Connection) -> list[str]:
+        """Return its SQL. Raises DeclarationError where something else has its name, which would be passed over."""
+        kind = catalog.other_relation(connection, self.relation, self.schema)
+        if kind is not None:
+            raise DeclarationError(
+                f"continuous aggregate {self.place} cannot be created: there is a {kind} of that name; drop or rename"
+                " it, or give the aggregate another name"
+            )
+        return self.statements()
 
     def reverse(self) -> DropContinuousAggregateOp:
         """Return its end."""

@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 from alembic.operations import Operations
+from sqlalchemy import Connection
 
+from arbstore.timescale import catalog
 from arbstore.timescale.catalog import Feature
 from arbstore.timescale.hypertable import Order
 from arbstore.timescale.intervals import interval, spoken
@@ -156,7 +158,8 @@ class AddColumnstorePolicyOp(TimescaleOp):
     ) -> None:
         """Let the server store chunks by column once all their rows are older than `after`.
 
-        `table`, or an aggregate, has the columnstore enabled. A policy that is there stays.
+        `table`, or an aggregate, has the columnstore enabled. A policy that is there stays, but for one by
+        when chunks were created (`created_before`), which is replaced.
 
             op.add_columnstore_policy("trades", after=timedelta(hours=6))
 
@@ -172,6 +175,12 @@ class AddColumnstorePolicyOp(TimescaleOp):
         """Return its SQL."""
         relation = regclass(self.relation, self.schema)
         return [f"CALL add_columnstore_policy({relation}, after => {interval(self.after)}, if_not_exists => true)"]
+
+    def statements_on(self, connection: Connection) -> list[str]:
+        """Return its SQL; a policy by the chunks' creation gives way to it."""
+        by_creation = catalog.policies_by_creation(connection, self.relation, self.schema)
+        former = self.reverse().statements() if "policy_compression" in by_creation else []
+        return [*former, *self.statements()]
 
     def reverse(self) -> RemoveColumnstorePolicyOp:
         """Return its removal."""

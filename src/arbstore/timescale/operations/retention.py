@@ -6,7 +6,9 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 from alembic.operations import Operations
+from sqlalchemy import Connection
 
+from arbstore.timescale import catalog
 from arbstore.timescale.catalog import Edition, Feature
 from arbstore.timescale.intervals import interval, spoken
 from arbstore.timescale.naming import regclass
@@ -31,7 +33,8 @@ class AddRetentionPolicyOp(TimescaleOp):
     ) -> None:
         """Let the server drop chunks whose rows are all older than `drop_after`; `table` may be an aggregate.
 
-        An edition without background jobs gets a line in the log instead. A policy that is there stays.
+        An edition without background jobs gets a line in the log instead. A policy that is there stays, but
+        for one by when chunks were created (`drop_created_before`), which is replaced.
 
             op.add_retention_policy("trades", drop_after=timedelta(days=7))
 
@@ -53,6 +56,12 @@ class AddRetentionPolicyOp(TimescaleOp):
         return [
             f"SELECT add_retention_policy({relation}, drop_after => {interval(self.drop_after)}, if_not_exists => true)"
         ]
+
+    def statements_on(self, connection: Connection) -> list[str]:
+        """Return its SQL; a policy by the chunks' creation gives way to it."""
+        by_creation = catalog.policies_by_creation(connection, self.relation, self.schema)
+        former = self.reverse().statements() if "policy_retention" in by_creation else []
+        return [*former, *self.statements()]
 
     def reverse(self) -> RemoveRetentionPolicyOp:
         """Return its removal."""
