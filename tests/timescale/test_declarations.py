@@ -11,6 +11,7 @@ from sqlalchemy import (
     Column,
     DateTime,
     Double,
+    ForeignKeyConstraint,
     Index,
     Integer,
     MetaData,
@@ -18,8 +19,11 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     func,
+    literal_column,
     select,
+    text,
 )
+from sqlalchemy.dialects.postgresql import ExcludeConstraint
 
 from arbstore.timescale import (
     Columnstore,
@@ -49,6 +53,70 @@ def rows(metadata: MetaData, wanted: Hypertable, *more: Any, time: Any = None) -
     )
 
 
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (
+            [Index("by_day", func.date_trunc("day", text("timestamp")), unique=True)],
+            r"unique index by_day \(\) lacks timestamp",
+        ),
+        ([ExcludeConstraint((literal_column("series"), "="))], r"the exclusion constraint \(.*\) lacks timestamp"),
+    ],
+    ids=["expression", "exclusion"],
+)
+def test_what_keeps_rows_unique_by_less_than_their_time_is_refused(more: list[Any], message: str) -> None:
+    with pytest.raises(DeclarationError, match=message):
+        rows(MetaData(), Hypertable(HOUR), *more)
+
+
+def test_a_unique_index_may_sort_its_columns() -> None:
+    at = Column("timestamp", DateTime(timezone=True), primary_key=True)
+    table = rows(MetaData(), Hypertable(HOUR), time=at)
+    Index("newest_first", table.c.series, table.c.timestamp.desc().nulls_last(), unique=True)
+    check(table.metadata)
+
+
+def test_columns_go_by_their_names_not_by_their_keys() -> None:
+    def keyed() -> Column[Any]:
+        return Column("timestamp", DateTime(timezone=True), primary_key=True, key="at")
+
+    table = rows(MetaData(), Hypertable(HOUR), time=keyed())
+    bucket = time_bucket(MINUTE, table.c.at)
+    query = select(bucket.label("timestamp"), func.max(table.c.value).label("value")).group_by(bucket)
+    assert ContinuousAggregate("minutes", table.metadata, query).time_column == "timestamp"
+    with pytest.raises(DeclarationError, match="time column at is not there; it has series, timestamp"):
+        rows(MetaData(), Hypertable(HOUR, time_column="at"), time=keyed())
+
+
+def test_what_is_no_hypertable_is_refused() -> None:
+    with pytest.raises(DeclarationError, match=r"table rows: info\['hypertable'\] is 'daily': give `Hypertable"):
+        Table("rows", MetaData(), info={"hypertable": "daily"})
+
+
+def test_a_reference_from_a_hypertable_to_another_is_refused() -> None:
+    metadata = MetaData()
+    target = rows(metadata, Hypertable(HOUR))
+    time = Column("timestamp", DateTime(timezone=True), nullable=False)
+    key = ForeignKeyConstraint(["series", "timestamp"], [target.c.series, target.c.timestamp])
+    Table("notes", metadata, Column("series", Integer), time, key, info=Hypertable(HOUR).info)
+    with pytest.raises(DeclarationError, match=r"notes: its foreign key \(series, timestamp\) is to a hypertable"):
+        check(metadata)
+
+
+def test_names_that_the_server_would_cut_are_refused() -> None:
+    long = "ä" * 32
+    table = rows(MetaData(), Hypertable(HOUR))
+    with pytest.raises(DeclarationError, match="longer than 63 bytes"):
+        aggregate(table, MINUTE, name=long)
+    with pytest.raises(DeclarationError, match="longer than 63 bytes"):
+        Table(long, MetaData(), Column("timestamp", DateTime, nullable=False), info=Hypertable(HOUR).info)
+
+
+def test_the_end_of_a_refresh_is_a_length() -> None:
+    with pytest.raises(DeclarationError, match="end_offset must be a timedelta, is None"):
+        Refresh(DAY, None, HOUR)  # type: ignore[arg-type] # as one may write it
+
+
 def aggregate(source: Table, width: timedelta, name: str = "minutes", **options: Any) -> ContinuousAggregate:
     bucket = time_bucket(width, source.c.timestamp)
     query = select(source.c.series, bucket.label("timestamp"), func.max(source.c.value).label("value"))
@@ -65,6 +133,7 @@ def aggregate(source: Table, width: timedelta, name: str = "minutes", **options:
         (Hypertable(HOUR, columnstore=Columnstore(DAY, segment_by=["serie"])), "segment_by column serie is not there"),
         (Hypertable(HOUR, columnstore=Columnstore(DAY, order_by=["time DESC"])), "order_by column time is not there"),
         (Hypertable(HOUR, columnstore=Columnstore(DAY, segment_by=["timestamp"])), "timestamp is in segment_by"),
+        (Hypertable(HOUR, space=Space("timestamp", 4)), "space column is timestamp, its time"),
         (
             Hypertable(HOUR, columnstore=Columnstore(DAY, segment_by=["series"], order_by=["series", "timestamp"])),
             "series is in segment_by, and sorts",

@@ -15,6 +15,7 @@ from sqlalchemy.sql.functions import Function
 from arbstore.timescale.errors import DeclarationError
 from arbstore.timescale.hypertable import Columnstore, Hypertable, declared
 from arbstore.timescale.intervals import interval, positive, spoken
+from arbstore.timescale.naming import LONGEST_NAME
 
 AGGREGATES = "continuous_aggregates"  # the key in MetaData.info
 AGGREGATE = "continuous_aggregate"  # the key in the info of an aggregate's table
@@ -56,6 +57,8 @@ class Refresh:
     def __post_init__(self) -> None:
         """Check the lengths."""
         positive(self.every, "Refresh: every")
+        if not isinstance(self.end_offset, timedelta):
+            raise DeclarationError(f"Refresh: end_offset must be a timedelta, is {self.end_offset!r}")
         if self.end_offset < timedelta(0):
             raise DeclarationError(f"Refresh: end_offset must not be below zero, is {self.end_offset}")
         if self.start_offset is not None:
@@ -98,6 +101,8 @@ class ContinuousAggregate:
     ) -> None:
         """Check it, and make it known to the metadata."""
         self.name = name
+        if len(name.encode()) > LONGEST_NAME:
+            raise self._wrong(f"its name is longer than {LONGEST_NAME} bytes, where PostgreSQL cuts it: shorten it")
         self.schema = schema if schema is not None else metadata.schema
         self.query = query
         self.refresh = refresh
@@ -167,8 +172,8 @@ class ContinuousAggregate:
 
     def _check_lengths(self) -> None:
         base = self._base
-        if self._bucket.column.key != base.time_column:
-            raise self._wrong(f"its time bucket is of {self._bucket.column.key}: take {base.time_column}, the time")
+        if (name := getattr(self._bucket.column, "name", None)) != base.time_column:
+            raise self._wrong(f"its time bucket is of {name}: take {base.time_column}, the time")
         if isinstance(base, ContinuousAggregate) and (self.bucket % base.bucket or self.bucket <= base.bucket):
             raise self._wrong(
                 f"its bucket ({spoken(self.bucket)}) is no multiple of that of {base.name} ({spoken(base.bucket)})"

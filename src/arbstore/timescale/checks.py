@@ -13,27 +13,41 @@ from sqlalchemy import (
     PrimaryKeyConstraint,
     Table,
     TypeDecorator,
+    UnaryExpression,
     UniqueConstraint,
     event,
 )
+from sqlalchemy.dialects.postgresql import ExcludeConstraint
 
 from arbstore.timescale.errors import DeclarationError
 from arbstore.timescale.hypertable import Columnstore, Hypertable, declared, hypertables
+from arbstore.timescale.naming import LONGEST_NAME
+
+_KINDS = {
+    PrimaryKeyConstraint: "the primary key",
+    UniqueConstraint: "the unique constraint",
+    ExcludeConstraint: "the exclusion constraint",
+}
 
 
 def check(metadata: MetaData) -> None:
     """Raise DeclarationError for the first table of the metadata that cannot be what it declares."""
     for table, _ in hypertables(metadata):
         check_table(table)
+    check_references(metadata)
 
 
 def check_table(table: Table) -> None:
     """Raise DeclarationError if the table cannot be the hypertable that it declares; an ordinary one always passes."""
     if (wanted := declared(table)) is None:
         return
+    if len(table.name.encode()) > LONGEST_NAME:
+        raise _wrong(table, f"its name is longer than {LONGEST_NAME} bytes, where PostgreSQL cuts it: shorten it")
     _check_time(table, wanted)
     if wanted.space is not None:
         _check_known(table, "space", wanted.space.column)
+        if wanted.space.column == wanted.time_column:
+            raise _wrong(table, f"its space column is {wanted.time_column}, its time: take another")
     _check_keys(table, wanted)
     if wanted.columnstore is not None:
         _check_columnstore(table, wanted.columnstore, wanted.time_column)
@@ -44,14 +58,27 @@ def _when_defined(table: Table, _metadata: MetaData) -> None:
     check_table(table)
 
 
+def check_references(metadata: MetaData) -> None:
+    """Raise DeclarationError for the first hypertable with a foreign key to another: TimescaleDB has no such."""
+    for table, _ in hypertables(metadata):
+        for key in table.foreign_key_constraints:
+            if declared(key.referred_table) is not None:
+                raise _wrong(
+                    table,
+                    f"its foreign key ({', '.join(key.column_keys)}) is to a hypertable, {key.referred_table.key}:"
+                    " TimescaleDB has none from one to another; leave it out",
+                )
+
+
 def _wrong(table: Table, what: str) -> DeclarationError:
     return DeclarationError(f"hypertable {table.key}: {what}")
 
 
 def _check_known(table: Table, role: str, name: str) -> Column[Any]:
-    if name not in table.c:
-        raise _wrong(table, f"its {role} column {name} is not there; it has {', '.join(table.c.keys())}")
-    return table.c[name]
+    columns = {column.name: column for column in table.c}  # by which the server knows them; keys may be others
+    if name not in columns:
+        raise _wrong(table, f"its {role} column {name} is not there; it has {', '.join(columns)}")
+    return columns[name]
 
 
 def _check_time(table: Table, wanted: Hypertable) -> None:
@@ -77,12 +104,19 @@ def _check_keys(table: Table, wanted: Hypertable) -> None:
 
 def _unique(table: Table) -> Iterator[tuple[str, list[str]]]:
     for constraint in table.constraints:
-        if isinstance(constraint, (PrimaryKeyConstraint, UniqueConstraint)) and len(constraint.columns):
-            kind = "the primary key" if isinstance(constraint, PrimaryKeyConstraint) else "the unique constraint"
-            yield kind, [column.name for column in constraint.columns]
+        if isinstance(constraint, (PrimaryKeyConstraint, UniqueConstraint, ExcludeConstraint)) and constraint.columns:
+            yield _KINDS[type(constraint)], [column.name for column in constraint.columns]
     for index in table.indexes:
         if index.unique:
-            yield f"the unique index {index.name}", [column.name for column in index.columns]
+            # Of an expression the columns do not count: it may be the same for many of their values.
+            parts = map(_unsorted, index.expressions)
+            yield f"the unique index {index.name}", [part.name for part in parts if isinstance(part, Column)]
+
+
+def _unsorted(part: Any) -> Any:
+    while isinstance(part, UnaryExpression) and part.modifier is not None:
+        part = part.element
+    return part
 
 
 def _check_columnstore(table: Table, wanted: Columnstore, time_column: str) -> None:

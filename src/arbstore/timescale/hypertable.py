@@ -127,9 +127,11 @@ class Hypertable:
 
 
 def declared(table: Table) -> Hypertable | None:
-    """Return what the table declares, or None for an ordinary table."""
-    value: Hypertable | None = table.info.get(DECLARED)
-    return value
+    """Return what the table declares, or None for an ordinary table. Raises DeclarationError if it is no Hypertable."""
+    value = table.info.get(DECLARED)
+    if value is None or isinstance(value, Hypertable):
+        return value
+    raise DeclarationError(f"table {table.key}: info[{DECLARED!r}] is {value!r}: give `Hypertable(...).info`")
 
 
 def hypertables(metadata: MetaData) -> Iterator[tuple[Table, Hypertable]]:

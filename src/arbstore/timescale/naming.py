@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from sqlalchemy.dialects import postgresql
 
+LONGEST_NAME = 63  # bytes; PostgreSQL cuts what is longer
+
 
 def literal(value: str) -> str:
     """Return the text as a literal of SQL."""
