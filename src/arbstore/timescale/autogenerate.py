@@ -79,7 +79,14 @@ def compare_declarations(
     created = {(op.schema, op.table_name) for op in upgrade.ops if isinstance(op, CreateTableOp)}
     new = {(table.schema, table.name): table for table in differences.tables() if _names(table, differences) & created}
     old = [table for table in differences.tables() if table not in new.values()]
-    around = [split(differences.of_table(table), _changes(upgrade.ops, table, differences)) for table in old]
+    around = [
+        split(
+            differences.of_table(table),
+            _changes(upgrade.ops, table, differences),
+            differences.columnstore_after(table),
+        )
+        for table in old
+    ]
     tables = [op for both in around for part in both for op in part]
     views = list(differences.of_aggregates(lambda table: table not in new.values()))
     unseen = {op.needs for op in [*tables, *views] if not edition.has(op.needs)}

@@ -143,6 +143,11 @@ class Differences:
             there = Settings(table.name, table.schema, found.columnstore, found.policies)
             yield from changes(there, self._wanted(table, wanted))
 
+    def columnstore_after(self, table: Table) -> timedelta | None:
+        """Return the age of the columnstore's policy that the table has on the server."""
+        found = self.found.hypertables.get(self.key(table))
+        return None if found is None else found.policies.columnstore_after
+
     def _made(self, table: Table, wanted: Hypertable, *, with_relation: bool = False) -> Iterator[TimescaleOp]:
         dimensions = Dimensions(wanted.time_column, wanted.chunk_interval, wanted.space)
         yield _creation(table.schema, table.name, dimensions, with_relation=with_relation)

@@ -4,20 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from datetime import timedelta
 
 from alembic.operations.ops import AddColumnOp, DropColumnOp, MigrateOperation
 
 from arbstore.timescale.hypertable import Order
-from arbstore.timescale.operations import DisableColumnstoreOp, EnableColumnstoreOp, GoneWithRelationOp, TimescaleOp
+from arbstore.timescale.operations import (
+    AddColumnstorePolicyOp,
+    DisableColumnstoreOp,
+    EnableColumnstoreOp,
+    GoneWithRelationOp,
+    RemoveColumnstorePolicyOp,
+    TimescaleOp,
+)
 
 
 def split(
-    ops: Iterable[TimescaleOp], changes: Iterable[MigrateOperation]
+    ops: Iterable[TimescaleOp], changes: Iterable[MigrateOperation], columnstore_after: timedelta | None
 ) -> tuple[list[TimescaleOp], list[TimescaleOp]]:
     """Return what goes before the changes of the table, and what comes after them.
 
     What takes away goes first: no column may be dropped that a columnstore names, and no key made that a hypertable
-    refuses. What is made may need columns that are new.
+    refuses. What is made may need columns that are new. `columnstore_after` is the age of the policy that is there:
+    its job would fill the columnstore again while that is emptied.
     """
     changed = list(changes)
     dropped = {op.column_name for op in changed if isinstance(op, DropColumnOp)}
@@ -27,11 +36,18 @@ def split(
     for op in ops:
         if isinstance(op, EnableColumnstoreOp) and op.former is not None:
             first, then = _altered(op, op.former, dropped, added)
+            if then != [op] and columnstore_after is not None and not _is_removed(before):
+                policy = AddColumnstorePolicyOp(op.relation, after=columnstore_after, schema=op.schema)
+                first, then = [policy.reverse(), *first], [*then, policy]
             before += first
             after += then
         else:
             (before if op.removes else after).append(op)
     return before, after
+
+
+def _is_removed(before: Iterable[TimescaleOp]) -> bool:
+    return any(isinstance(op, RemoveColumnstorePolicyOp) for op in before)
 
 
 def _altered(

@@ -135,6 +135,11 @@ class DisableColumnstoreOp(_ColumnstoreOp):
             *self._altered("timescaledb.enable_columnstore = false"),
         ]
 
+    def statements_on(self, _connection: Connection) -> list[str]:
+        """Return its SQL, with the policy's job kept from converting chunks again meanwhile."""
+        locked = f"LOCK TABLE ONLY {quoted(self.relation, self.schema)} IN ACCESS EXCLUSIVE MODE"
+        return self.statements() if self.aggregate else [locked, *self.statements()]
+
     def reverse(self) -> EnableColumnstoreOp:
         """Return what was there."""
         return known(self, self.former)
