@@ -80,7 +80,11 @@ async def test_a_columnstore_and_the_columns_that_it_names(
     declare(community, before, Column("old", Integer))
     await community.deploy()
     await community.execute("INSERT INTO readings SELECT 1, now() - n * interval '1 day' FROM generate_series(1, 9) n")
-    converted = "SELECT compress_chunk(c, if_not_compressed => true) FROM show_chunks('readings', interval '3 days') c"
+    # The server's own job may have been at it meanwhile.
+    converted = (
+        "DO $$ DECLARE part regclass; BEGIN FOR part IN SELECT show_chunks('readings', interval '3 days') LOOP"
+        " BEGIN PERFORM compress_chunk(part, true); EXCEPTION WHEN duplicate_object THEN NULL; END; END LOOP; END $$"
+    )
     if before.columnstore is not None:
         await community.execute(converted)
     declare(community, after, Column("new", Integer))
