@@ -104,12 +104,12 @@ def _run(operations: Operations, op: Any) -> None:
     edition = edition_of(context)
     if not edition.has(op.needs):
         if not op.removes:
-            log.warning("%s", op.lack(edition))
+            log.info("%s", op.lack(edition))
         return
     connection = None if context.as_sql else context.connection
     if connection is not None and not op.is_ready(connection):
         if not op.removes:
-            log.warning("%s is no hypertable yet, so this waits until it is: %s", op.place, op)
+            log.info("%s is no hypertable yet, so this waits until it is: %s", op.place, op)
         return
     with context.autocommit_block() if op.outside else nullcontext():
         for statement in op.statements() if connection is None else op.statements_on(connection):
