@@ -238,11 +238,11 @@ async def test_tables_of_the_names_that_a_merge_uses_are_left_alone(committed_db
     symbol = await listed(committed_db)
     rows = [quote(symbol, 1.0, at(number / 100)) for number in range(6_000)]
     async with committed_db.begin() as store:
-        await store.session.execute(text("CREATE TABLE arbstore_given_book_ticker_snapshots (mine integer)"))
+        await store.session.execute(text("CREATE TABLE arbstore_book_ticker_snapshots (mine integer)"))
         await store.session.execute(text("SET LOCAL search_path = public, pg_temp"))
         for _ in range(2):
             await store.book_tickers.insert(rows)
-        mine = text("SELECT count(mine) FROM arbstore_given_book_ticker_snapshots")
+        mine = text("SELECT count(mine) FROM arbstore_book_ticker_snapshots")
         assert await store.session.scalar(mine) == 0
     assert await bids(committed_db) == [1.0] * 6_000
 

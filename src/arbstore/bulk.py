@@ -206,7 +206,9 @@ def _is_lost(error: BaseException) -> bool:
 @lru_cache(maxsize=64)
 def _temporary(table: Table, names: tuple[str, ...]) -> Table:
     columns = [Column(name, table.c[name].type) for name in names]
-    return Table(f"given_{table.name}"[:63], MetaData(), *columns, prefixes=["TEMPORARY"], postgresql_on_commit="DROP")
+    # By its schema: a table of the user's may have the name, and come first on the search path.
+    named = MetaData(schema="pg_temp")
+    return Table(f"arbstore_{table.name}"[:63], named, *columns, prefixes=["TEMPORARY"], postgresql_on_commit="DROP")
 
 
 @lru_cache(maxsize=64)
