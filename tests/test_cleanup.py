@@ -22,6 +22,10 @@ from arbstore.models import Base
 from arbstore.timescale import hypertables
 from tests.conftest import listing, quote
 
+WAITS = (  # somebody for a lock, in this database: others are tested on the same server
+    "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock')"
+)
+
 DAY = timedelta(days=1)
 TABLES = sorted(table.name for table, _ in hypertables(Base.metadata))
 QUOTES = "book_ticker_snapshots"
@@ -118,7 +122,10 @@ async def test_ages_of_what_has_none_are_refused_before_anything_goes(old_rows: 
 async def test_a_round_never_overlaps_another(old_rows: Database) -> None:
     async with locked(old_rows, "ticks"):
         first = asyncio.create_task(clean(old_rows))
-        await until("SELECT EXISTS (SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock')", old_rows)
+        await until(
+            WAITS,
+            old_rows,
+        )
         with pytest.raises(CleanupRunningError):
             await clean(old_rows)
     assert of(await first, "ticks").retention == 7 * DAY
@@ -133,7 +140,10 @@ async def test_a_round_that_loses_its_connection_is_logged_and_tried_again(
     async with Database(settings=old_rows.settings) as served:
         async with locked(old_rows, "ticks"):
             service = asyncio.create_task(serve(served, DAY))
-            await until("SELECT EXISTS (SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock')", old_rows)
+            await until(
+                WAITS,
+                old_rows,
+            )
             async with old_rows.engine.connect() as connection:
                 # Of the cleanup both: the one that waits, and the one that holds the turn.
                 await connection.execute(
