@@ -141,9 +141,9 @@ async def test_each_batch_goes_the_way_that_is_the_cheapest(committed_db: Databa
     probe, savepoint, release = "SELECT EXISTS", "SAVEPOINT sa_savepoint_1", "RELEASE SAVEPOINT"
     merge = "INSERT INTO"
     table = ["SELECT has_database_privilege(current_database(),", "CREATE TEMPORARY", merge, "DROP TABLE"]
-    assert await sent(rows[:99]) == [merge]
-    assert await sent(rows[99:200]) == [probe, savepoint, release]
-    assert await sent(rows[:200]) == [probe, savepoint, merge, release]
+    assert await sent(rows[:499]) == [merge]
+    assert await sent(rows[499:1_000]) == [probe, savepoint, release]
+    assert await sent(rows[:1_000]) == [probe, savepoint, merge, release]
     assert await sent(rows) == [probe, savepoint, *table, release]
     later = [quote(symbol, 1.0, at(100 + number / 100)) for number in range(6_000)]
     assert await sent(later[3_000:3_001]) == [merge]
@@ -164,6 +164,24 @@ async def test_rows_that_exist_and_rows_that_do_not_go_in_together(committed_db:
 
 
 @pytest.mark.usefixtures("way")
+async def test_a_row_that_says_what_is_stored_is_not_written_again(committed_db: Database) -> None:
+    symbol = await listed(committed_db)
+    rows = [quote(symbol, 1.0, at(number)) for number in range(3)]
+
+    async def insert(*batch: BookTicker) -> dict[Any, Any]:
+        async with committed_db.begin() as store:
+            assert await store.book_tickers.insert(batch) == (3, 3, 0)
+            stored = await store.session.execute(text(f"SELECT timestamp, ctid, created_at FROM {TABLE.name}"))  # noqa: S608
+            return {moment: tuple(rest) for moment, *rest in stored}
+
+    first = await insert(*rows)
+    assert await insert(*rows) == first
+    then = await insert(rows[0], replace(rows[1], ask_qty=9.0), replace(rows[2], created_at=at(9)))
+    assert [moment for moment in first if then[moment] != first[moment]] == [at(1), at(2)]
+    assert (then[at(1)][1] > first[at(1)][1], then[at(2)][1]) == (True, at(9))
+
+
+@pytest.mark.usefixtures("way")
 async def test_several_batches_go_into_one_transaction(store: Store, symbol: Symbol) -> None:
     for bid in (1.0, 2.0, 3.0):
         await store.book_tickers.insert([quote(symbol, bid, at(second)) for second in range(5)])
@@ -180,8 +198,8 @@ async def test_several_batches_go_into_one_transaction(store: Store, symbol: Sym
 @pytest.mark.usefixtures("way")
 async def test_the_servers_clock_stands_in_where_no_time_of_receipt_is_given(store: Store, symbol: Symbol) -> None:
     now = await store.session.scalar(select(func.now()))
-    for received in ([None, None], [at(5), None], [at(6), at(7)], [None, at(8)]):
-        rows = [replace(quote(symbol, 1.0, at(number)), created_at=value) for number, value in enumerate(received)]
+    for bid, received in enumerate(([None, None], [at(5), None], [at(6), at(7)], [None, at(8)]), 1):
+        rows = [replace(quote(symbol, bid, at(number)), created_at=value) for number, value in enumerate(received)]
         await store.book_tickers.insert(rows)
         stored = await store.book_tickers.history("BINANCE_SPOT", "BTC", "USDT")
         assert [row.created_at for row in stored] == [value or now for value in received]
@@ -200,7 +218,7 @@ async def test_a_refused_batch_leaves_nothing_behind(committed_db: Database) -> 
 
 async def test_after_a_refused_copy_the_transaction_goes_on(committed_db: Database) -> None:
     symbol = await listed(committed_db)
-    rows = [quote(symbol, 1.0, at(number)) for number in range(200)]
+    rows = [quote(symbol, 1.0, at(number)) for number in range(600)]
     async with committed_db.begin() as store:
         await store.book_tickers.insert([quote(symbol, 5.0, at(-1))])
         with pytest.raises(UnknownSymbolError):
@@ -228,7 +246,7 @@ async def test_a_role_that_may_not_all_that_copy_wants_writes_all_the_same(
         statements += [f"GRANT SELECT ON symbols TO {name}", f"SET LOCAL ROLE {name}"]
         for statement in statements:
             await session.execute(text(statement))
-        for batch in (rows[:200], rows, rows):
+        for batch in (rows[:600], rows, rows):
             await bulk.upsert(session, TABLE, columns(BookTicker, batch))
         assert await session.scalar(select(func.count()).select_from(TABLE)) == 6_000
         await session.rollback()
@@ -264,9 +282,9 @@ async def test_a_schema_that_the_engine_translates_is_where_the_rows_go(committe
         await session.execute(
             text('CREATE TABLE "other desk".book_ticker_snapshots (LIKE book_ticker_snapshots INCLUDING ALL)')
         )
-        for rows in ([quote(symbol, 1.0, at(number)) for number in range(200)], [quote(symbol)]):
+        for rows in ([quote(symbol, 1.0, at(number)) for number in range(600)], [quote(symbol)]):
             await bulk.upsert(session, TABLE, columns(BookTicker, rows))
-        assert await session.scalar(select(func.count()).select_from(TABLE)) == 200
+        assert await session.scalar(select(func.count()).select_from(TABLE)) == 600
         await session.rollback()
     assert await bids(committed_db) == []
 

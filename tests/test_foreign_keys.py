@@ -38,7 +38,7 @@ async def symbol(granted: Database) -> Symbol:
         return await store.symbols.add(exchange.id, listing("BTC"))
 
 
-def quotes(symbol: Symbol, count: int = 200) -> list[BookTicker]:
+def quotes(symbol: Symbol, count: int = 600) -> list[BookTicker]:
     return [quote(symbol, 1.0, NOON + timedelta(milliseconds=number)) for number in range(count)]
 
 
@@ -68,7 +68,7 @@ async def test_the_triggers_are_off_for_the_batch_alone(granted: Database, symbo
             await store.book_tickers.insert(quotes(symbol))
             assert len(found) == 2
             assert await store.session.scalar(ROLE) == "origin"
-    assert await written(granted) == 200
+    assert await written(granted) == 600
 
 
 async def test_nobody_who_did_not_ask_has_them_off(committed_db: Database, symbol: Symbol) -> None:
@@ -76,7 +76,7 @@ async def test_nobody_who_did_not_ask_has_them_off(committed_db: Database, symbo
         async with committed_db.begin() as store:
             await store.book_tickers.insert(quotes(symbol))
     assert not found
-    assert await written(committed_db) == 200
+    assert await written(committed_db) == 600
 
 
 async def test_a_role_that_the_transaction_has_already_stays(granted: Database, symbol: Symbol) -> None:
@@ -125,7 +125,7 @@ async def test_a_symbol_of_the_same_transaction_is_known(granted: Database, symb
         with switches(granted) as found:
             await store.book_tickers.insert([*quotes(symbol), *quotes(other)])
         assert len(found) == 2
-    assert await written(granted) == 400
+    assert await written(granted) == 1_200
 
 
 async def delete_symbol(db: Database, symbol: Symbol) -> None:
@@ -142,7 +142,7 @@ async def test_a_symbol_cannot_go_while_a_batch_refers_to_it(granted: Database, 
         assert not done, "it waits for the end of the transaction"
     with pytest.raises(Exception, match="fk_book_ticker_snapshots_symbol_id_symbols"):
         await deleting
-    assert await written(granted) == 200
+    assert await written(granted) == 600
 
 
 async def test_a_batch_waits_for_a_symbol_that_is_going(granted: Database, symbol: Symbol) -> None:
@@ -170,7 +170,7 @@ async def test_keys_stay_unique(granted: Database, symbol: Symbol) -> None:
         assert await store.session.scalar(ROLE) == "origin"
     async with granted.begin() as store:
         stored = await store.book_tickers.history("BINANCE_SPOT", "BTC", "USDT")
-    assert [row.bid_price for row in stored] == [1.0] * 200
+    assert [row.bid_price for row in stored] == [1.0] * 600
 
 
 async def test_checks_hold_and_the_parameter_is_back_after_the_error(granted: Database, symbol: Symbol) -> None:
@@ -230,7 +230,7 @@ async def test_a_trigger_on_the_table_keeps_them_on(
         assert not found
         assert "trigger of its own, watch" in caplog.text
         if not firing:
-            assert await session.scalar(text("SELECT count(*) FROM seen")) == 200
+            assert await session.scalar(text("SELECT count(*) FROM seen")) == 600
         await session.rollback()
 
 

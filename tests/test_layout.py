@@ -18,7 +18,7 @@ LAYERS = [
     {"database", "frames"},
     {"embedded", "engine", "services"},
     {"bulk", "cache"},
-    {"foreign_keys"},
+    {"copying", "foreign_keys"},
     {"models", "timescale", "records", "settings"},
     {"errors", "lazy"},
 ]

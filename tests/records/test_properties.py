@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import select
 
+from arbstore import bulk
 from arbstore.database import Store
 from arbstore.errors import ValidationError
 from arbstore.records import FundingRate, Record, Snapshot, Symbol, columns
@@ -89,12 +90,19 @@ def key(kind: type[Snapshot], row: dict[str, Any]) -> tuple[Any, ...]:
     return tuple(row[column.name] for column in TABLES[kind].primary_key)
 
 
+@pytest.mark.parametrize("copied_from", [1, 100])
 @pytest.mark.parametrize("kind", list(SAMPLES), ids=lambda kind: kind.__name__)
 @settings(QUIET, max_examples=15)
 @given(data=st.data())
 async def test_a_batch_is_refused_whole_by_a_bad_row_or_reads_back_equal(
-    store: Store, symbol: Symbol, kind: type[Snapshot], data: st.DataObject
+    store: Store,
+    symbol: Symbol,
+    kind: type[Snapshot],
+    copied_from: int,
+    data: st.DataObject,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(bulk, "_WORTH_A_SAVEPOINT", copied_from)
     owner = {name: symbol.exchange_id for name in mapping(SAMPLES[kind]) if name.endswith("exchange_id")}
     batch = data.draw(batches(kind, owner | {"symbol_id": symbol.id}))
     bad = {number for number, (_, expected) in enumerate(batch) if expected is None}

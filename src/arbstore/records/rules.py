@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -61,10 +62,12 @@ def _bounded(kind: type[float] | type[Decimal], phrase: str, inside: Callable[[A
 
 
 def _floats(inside: Callable[[float], bool]) -> Callable[[Sequence[Any]], bool]:
+    has_top = not inside(sys.float_info.max)
+
     def fits(column: Sequence[Any]) -> bool:
         # NaN is in no order, but it is in the sum; a sum that overflows has each value looked at by itself.
         return _all_are(float, column) and (
-            not column or (math.isfinite(sum(column)) and inside(min(column)) and inside(max(column)))
+            not column or (math.isfinite(sum(column)) and inside(min(column)) and (not has_top or inside(max(column))))
         )
 
     return fits

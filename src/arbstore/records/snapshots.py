@@ -39,7 +39,7 @@ ExchangeId = Annotated[int, rules.small_identifier]
 class Snapshot(Record, frozen=True, kw_only=True):
     """What a time series is made of: `timestamp` is the exchange's clock, `created_at` the collector's.
 
-    `created_at` is the server's clock where it is not given.
+    `created_at` is the server's clock where it is not given, and stays what it was where a row is given once more.
     """
 
     timestamp: Timestamp
