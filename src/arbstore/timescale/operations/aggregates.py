@@ -238,3 +238,7 @@ class RefreshContinuousAggregateOp(TimescaleOp):
         """Return its SQL, off what was made of rows that are dropped."""
         window = catalog.refresh_window(connection, self.relation, self.schema, self.since, self.until)
         return [] if window is None else replace(self, since=window[0], until=window[1]).statements()
+
+    def reverse(self) -> TimescaleOp:
+        """Raise ValueError: what is computed stays."""
+        raise ValueError(f"{self.name} of {self.place} cannot be reversed: what is computed stays, and does no harm")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from abc import ABC, abstractmethod
 from contextlib import nullcontext
 from dataclasses import MISSING, dataclass, fields
 from datetime import timedelta
@@ -33,7 +34,7 @@ def edition_of(context: MigrationContext) -> Edition:
     return catalog.edition(context.connection)
 
 
-class TimescaleOp(MigrateOperation):
+class TimescaleOp(MigrateOperation, ABC):
     """One operation: a dataclass whose positional fields and keywords are those of its function of `op`.
 
     `str()` of it says to people what it does, as a change to come.
@@ -52,9 +53,9 @@ class TimescaleOp(MigrateOperation):
         """The table or view that it is about."""
         return f"{self.schema}.{self.relation}" if self.schema else self.relation
 
+    @abstractmethod
     def statements(self) -> list[str]:
         """Return its SQL."""
-        raise NotImplementedError
 
     def statements_on(self, _connection: Connection) -> list[str]:
         """Return its SQL for a server as it is. Raises DeclarationError where it could not be done."""
@@ -68,9 +69,9 @@ class TimescaleOp(MigrateOperation):
         """Whether what it works on is there: a table deployed on a poorer edition may be an ordinary one."""
         return catalog.is_managed(connection, self.relation, self.schema)
 
+    @abstractmethod
     def reverse(self) -> TimescaleOp:
-        """Return the operation that undoes it. Raises ValueError where only autogenerate knows what was there."""
-        raise NotImplementedError
+        """Return what undoes it. Raises ValueError where nothing does, or autogenerate alone knows what was there."""
 
     def to_diff_tuple(self) -> tuple[Any, ...]:
         """Return what `alembic check` prints."""
