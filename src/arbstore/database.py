@@ -123,12 +123,12 @@ class Database:
         self._connection: AsyncConnection | None = None  # of `over`: the caller's, like its engine
 
     @classmethod
-    def over(cls, connection: AsyncConnection) -> Database:
+    def over(cls, connection: AsyncConnection, *, settings: Settings | None = None) -> Database:
         """Return a Database whose sessions all work inside a transaction of this connection; for tests.
 
         Their commits are savepoints of it: what they wrote is gone when it rolls back. One session at a time.
         """
-        database = cls(connection.engine.url.render_as_string(hide_password=False))
+        database = cls(connection.engine.url.render_as_string(hide_password=False), settings=settings)
         database._connection = connection
         database._engine = connection.engine
         return database

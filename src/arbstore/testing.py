@@ -188,12 +188,13 @@ def arbstore_url(arbstore_server: URL) -> Iterator[str]:
 @pytest_asyncio.fixture
 async def arbstore_db(arbstore_url: str) -> AsyncIterator[Database]:
     """Yield a Database whose commits are undone after the test; it has one connection, so one session at a time."""
-    options = engine_options(Settings.load(database_url=arbstore_url))
+    settings = Settings.load(database_url=arbstore_url)
+    options = engine_options(settings)
     kept = {name: options[name] for name in ("connect_args", "hide_parameters")}
     engine = create_async_engine(make_url(arbstore_url), poolclass=NullPool, **kept)
     async with engine.connect() as connection:
         transaction = await connection.begin()
-        yield Database.over(connection)
+        yield Database.over(connection, settings=settings)
         await transaction.rollback()
     await engine.dispose()
 
