@@ -142,9 +142,11 @@ async def test_each_batch_goes_the_way_that_is_the_cheapest(committed_db: Databa
     merge = "INSERT INTO"
     table = ["SELECT has_database_privilege(current_database(),", "CREATE TEMPORARY", merge, "DROP TABLE"]
     assert await sent(rows[:499]) == [merge]
-    assert await sent(rows[499:1_000]) == [probe, savepoint, release]
+    types = "SELECT CAST(pg_typeof(book_ticker_snapshots.timestamp)"  # once a connection, and of each table
+    assert await sent(rows[499:1_000]) == [probe, savepoint, types, release]
     assert await sent(rows[:1_000]) == [probe, savepoint, merge, release]
-    assert await sent(rows) == [probe, savepoint, *table, release]
+    of_table = types.replace("(book", "(pg_temp.arbstore_book")
+    assert await sent(rows) == [probe, savepoint, *table[:2], of_table, *table[2:], release]
     later = [quote(symbol, 1.0, at(100 + number / 100)) for number in range(6_000)]
     assert await sent(later[3_000:3_001]) == [merge]
     # Neither its first row nor its last is there: only COPY itself meets the one between them.
@@ -179,6 +181,18 @@ async def test_a_row_that_says_what_is_stored_is_not_written_again(committed_db:
     then = await insert(rows[0], replace(rows[1], ask_qty=9.0), replace(rows[2], created_at=at(9)))
     assert [moment for moment in first if then[moment] != first[moment]] == [at(1), at(2)]
     assert (then[at(1)][1] > first[at(1)][1], then[at(2)][1]) == (True, at(9))
+
+
+@pytest.mark.usefixtures("way")
+async def test_a_time_of_receipt_that_is_given_is_stored_be_it_the_transactions(committed_db: Database) -> None:
+    symbol = await listed(committed_db)
+    async with committed_db.begin() as store:
+        await store.book_tickers.insert([replace(quote(symbol), created_at=at(1))])
+    async with committed_db.begin() as store:
+        now = await store.session.scalar(select(func.now()))
+        await store.book_tickers.insert([replace(quote(symbol), created_at=now)])
+        (stored,) = await store.book_tickers.latest()
+    assert stored.created_at == now
 
 
 @pytest.mark.usefixtures("way")

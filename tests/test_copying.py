@@ -6,15 +6,16 @@ from io import BytesIO
 from typing import Any
 
 import pytest
-from sqlalchemy import Numeric, Table
+from sqlalchemy import Numeric, Table, text
 
 from arbstore import copying
-from arbstore.database import Store
-from arbstore.records import Balance, FundingRate, Snapshot, Trade, columns
+from arbstore.database import Database, Store
+from arbstore.records import Balance, Candle, FundingRate, Snapshot, Symbol, Tick, Trade, columns
 from tests.conftest import NOON
 from tests.records.samples import TABLES
 from tests.services.cases import Case, every_series, open_market
 
+MANY = 600  # rows that are copied
 EXACT = {Balance, FundingRate}  # numeric has no length, and asyncpg knows how to write it
 
 
@@ -41,8 +42,9 @@ async def test_rows_are_packed_byte_for_byte_as_the_server_writes_them(store: St
     rows += [case.row(market, NOON + timedelta(hours=hours), **empty) for hours in (1, 2)]
     await case.service(store).insert(rows)  # few rows: asyncpg writes them, as arrays
     given = columns(kind, rows)
-    assert copying.packs(table, given)
-    packed = b"".join([part async for part in copying._packed_rows(table, given, range(len(rows)))])
+    kinds = [table.c[name] for name in given]
+    assert copying.packs(kinds)
+    packed = b"".join([part async for part in copying._packed_rows(kinds, given, range(len(rows)))])
     assert packed == await as_the_server_writes_them(store, table, list(given))
 
 
@@ -52,14 +54,48 @@ async def test_texts_of_any_alphabet_are_packed_as_the_server_writes_them(store:
     rows = [case.row(market, NOON + timedelta(seconds=second), trade_id=text) for second, text in enumerate(texts)]
     await store.trades.insert(rows)
     given = columns(Trade, rows)
-    packed = b"".join([part async for part in copying._packed_rows(table, given, range(len(rows)))])
+    kinds = [table.c[name] for name in given]
+    packed = b"".join([part async for part in copying._packed_rows(kinds, given, range(len(rows)))])
     assert packed == await as_the_server_writes_them(store, table, list(given))
 
 
 @every_series
 def test_what_is_exact_is_left_to_the_driver_and_nothing_else(case: Case) -> None:
     table = TABLES[case.kind]
-    assert copying.packs(table, list(table.c.keys())) is (case.kind not in EXACT)
+    assert copying.packs(table.c) is (case.kind not in EXACT)
     assert any(isinstance(column.type, Numeric) and column.type.python_type is Decimal for column in table.c) is (
         case.kind in EXACT
     )
+
+
+def ticks(symbol: Symbol, count: int, **fields: Any) -> list[Tick]:
+    moments = (NOON + timedelta(seconds=number) for number in range(count))
+    return [Tick(symbol_id=symbol.id, timestamp=moment, bid=1.0, ask=2.0, **fields) for moment in moments]
+
+
+async def test_texts_are_those_that_were_given_whatever_the_session_speaks(store: Store, symbol: Symbol) -> None:
+    await store.session.execute(text("SET LOCAL client_encoding = 'LATIN1'"))
+    await store.ticks.insert(ticks(symbol, MANY, event_type="é"))
+    stored = await store.session.scalars(text("SELECT DISTINCT convert_to(event_type, 'UTF8') FROM ticks"))
+    assert stored.all() == ["é".encode()]
+
+
+@pytest.mark.parametrize("other", ["double precision", "numeric", "integer"])
+async def test_a_column_that_was_given_another_type_holds_what_was_given(committed_db: Database, other: str) -> None:
+    async with committed_db.begin() as store:
+        market = await open_market(store)
+        await store.session.execute(text(f"ALTER TABLE candles ALTER num_trades TYPE {other}"))
+    rows = [Case(Candle).row(market, NOON + timedelta(minutes=number), num_trades=42) for number in range(MANY)]
+    async with committed_db.begin() as store:
+        await store.candles.insert(rows)
+        stored = await store.session.scalars(text("SELECT DISTINCT CAST(num_trades AS integer) FROM candles"))
+        assert stored.all() == [42]
+
+
+async def test_long_texts_are_sent_in_pieces_that_are_not(symbol: Symbol) -> None:
+    rows = ticks(symbol, 1_000, created_at=NOON, event_type="x" * 100_000)
+    given = columns(Tick, rows)
+    kinds = [TABLES[Tick].c[name] for name in given]
+    pieces = [len(part) async for part in copying._packed_rows(kinds, given, range(len(rows)))]
+    assert max(pieces) < 2 * copying._CHARACTERS_AT_ONCE
+    assert sum(pieces) > 100_000_000

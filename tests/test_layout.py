@@ -22,7 +22,7 @@ LAYERS = [
     {"models", "timescale", "records", "settings"},
     {"errors", "lazy"},
 ]
-SQL = {"services", "bulk", "foreign_keys", "timescale"}
+SQL = {"services", "bulk", "copying", "foreign_keys", "timescale"}
 VIEWS = SOURCE / "models" / "rollups.py"  # what a view is, its query says
 
 
@@ -81,7 +81,7 @@ def test_only_the_settings_read_the_environment() -> None:
         assert not reads or part == "settings", path
 
 
-def test_only_three_places_build_queries() -> None:
+def test_only_these_places_build_queries() -> None:
     for part, path, tree in modules():
         names = {name.rpartition(".")[2] for name in imported(tree) if name.startswith("sqlalchemy")}
         assert part in SQL or path == VIEWS or not names & {"select", "insert", "update", "delete"}, path

@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 import asyncpg
 from sqlalchemy import (
     Column,
-    ColumnElement,
     DefaultClause,
     FromClause,
     Insert,
@@ -60,10 +59,14 @@ class InsertResult(NamedTuple):
 
 
 class _Rows(NamedTuple):
-    """Rows of `table`, by column; `order` holds the numbers of those to write, in ascending order of their keys."""
+    """Rows of `table`, by column; `order` holds the numbers of those to write, in ascending order of their keys.
+
+    Of the columns that are `partly` given, None stands for the server's default.
+    """
 
     table: Table
     columns: Mapping[str, Sequence[Any]]
+    partly: frozenset[str]
     order: Sequence[int]
 
     @property
@@ -85,12 +88,13 @@ async def upsert(session: AsyncSession, table: Table, columns: Mapping[str, Sequ
     total = len(key[0])
     if not total:
         return InsertResult(0, 0, 0)
-    given = {
-        name: values
+    defaulted = {
+        name: count
         for name, values in columns.items()
-        if table.c[name].server_default is None or values.count(None) < len(values)
+        if table.c[name].server_default is not None and (count := values.count(None))
     }
-    rows = _Rows(table, given, _order(key))
+    given = {name: values for name, values in columns.items() if defaulted.get(name) != total}
+    rows = _Rows(table, given, frozenset(defaulted.keys() & given.keys()), _order(key))
     with translated():
         await _write(session, rows)
     return InsertResult(total, len(rows.order), total - len(rows.order))
@@ -121,14 +125,13 @@ async def _write(session: AsyncSession, rows: _Rows) -> None:
                 async with connection.begin_nested():
                     await _merge_into(connection, rows)
             return
-    await session.execute(_merge(rows.table, rows.names, _unnested(rows.table, rows.names)), rows.arrays())
+    await session.execute(_merge(rows.table, rows.names, rows.partly, _unnested(rows.table, rows.names)), rows.arrays())
 
 
 async def _copied(connection: AsyncConnection, rows: _Rows) -> bool:
     """Copy the rows straight into the table; return False, and leave nothing behind, where an upsert is needed."""
-    defaults = [name for name in rows.names if rows.table.c[name].server_default is not None]
     # COPY cannot leave a column to the server in some of the rows.
-    if any(None in rows.columns[name] for name in defaults) or await _has_an_end(connection, rows):
+    if rows.partly or await _has_an_end(connection, rows):
         return False
     try:
         async with connection.begin_nested(), checked_once(connection, rows.table, rows.columns):
@@ -150,21 +153,21 @@ async def _has_an_end(connection: AsyncConnection, rows: _Rows) -> bool:
 
 async def _merge_into(connection: AsyncConnection, rows: _Rows) -> None:
     if len(rows.order) < _WORTH_A_TABLE or not await connection.scalar(_MAY_CREATE_TEMPORARY):
-        await connection.execute(_merge(rows.table, rows.names, _unnested(rows.table, rows.names)), rows.arrays())
+        await connection.execute(
+            _merge(rows.table, rows.names, rows.partly, _unnested(rows.table, rows.names)), rows.arrays()
+        )
         return
-    given = _temporary(rows.table, rows.names)
+    given = _temporary(rows.table, rows.names, rows.partly)
     await connection.execute(CreateTable(given))
     await copy(connection, given, rows.columns, rows.order)
-    await connection.execute(_merge(rows.table, rows.names, given))
+    await connection.execute(_merge(rows.table, rows.names, rows.partly, given))
     await connection.execute(DropTable(given))
 
 
 @lru_cache(maxsize=64)
-def _temporary(table: Table, names: tuple[str, ...]) -> Table:
+def _temporary(table: Table, names: tuple[str, ...], partly: frozenset[str]) -> Table:
     kinds = [table.c[name] for name in names]
-    columns = [
-        Column(kind.name, kind.type, nullable=kind.nullable or kind.server_default is not None) for kind in kinds
-    ]
+    columns = [Column(kind.name, kind.type, nullable=kind.nullable or kind.name in partly) for kind in kinds]
     # By its schema: a table of the user's may have the name, and come first on the search path.
     named = MetaData(schema="pg_temp")
     return Table(f"arbstore_{table.name}"[:63], named, *columns, prefixes=["TEMPORARY"], postgresql_on_commit="DROP")
@@ -178,23 +181,20 @@ def _unnested(table: Table, names: tuple[str, ...]) -> FromClause:
 
 
 @lru_cache(maxsize=128)
-def _merge(table: Table, names: tuple[str, ...], given: FromClause) -> Insert:
-    values = [_or_default(table.c[name], given.c[name]) for name in names]
+def _merge(table: Table, names: tuple[str, ...], partly: frozenset[str], given: FromClause) -> Insert:
+    defaults = {name: _default(table.c[name]) for name in partly}
+    values = [func.coalesce(given.c[name], defaults[name]) if name in partly else given.c[name] for name in names]
     statement = insert(table).from_select(names, select(*values))
     kept = {column.name: statement.excluded[column.name] for column in table.c if not column.primary_key}
-    told = [name for name in names if name in kept]
     # A row that says what is stored already is not written again: that costs half as much, and leaves no dead row.
-    differs = or_(*(_differs(table.c[name], statement.excluded[name]) for name in told))
-    return statement.on_conflict_do_update(index_elements=list(table.primary_key), set_=kept, where=differs)
+    differs = [
+        and_(new.is_distinct_from(table.c[name]), *([new.is_distinct_from(defaults[name])] if name in partly else []))
+        for name, new in kept.items()
+        if name in names
+    ]
+    return statement.on_conflict_do_update(index_elements=list(table.primary_key), set_=kept, where=or_(*differs))
 
 
-def _differs(stored: Column[Any], given: ColumnElement[Any]) -> ColumnElement[bool]:
-    other = given.is_distinct_from(stored)
-    default = stored.server_default
-    # The server's default stands where nothing was given: nothing that differs.
-    return and_(other, given.is_distinct_from(default.arg)) if isinstance(default, DefaultClause) else other
-
-
-def _or_default(column: Column[Any], given: Any) -> Any:
-    default = column.server_default
-    return func.coalesce(given, default.arg) if isinstance(default, DefaultClause) else given
+def _default(column: Column[Any]) -> Any:
+    assert isinstance(column.server_default, DefaultClause), column  # noqa: S101 # not an identity, nor computed
+    return column.server_default.arg

@@ -7,6 +7,7 @@ while the next is made. https://www.postgresql.org/docs/current/sql-copy.html#SQ
 from __future__ import annotations
 
 import asyncio
+import codecs
 from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import chain, groupby, repeat
@@ -15,10 +16,25 @@ from struct import Struct
 from typing import Any
 
 import asyncpg
-from sqlalchemy import BigInteger, Column, DateTime, Double, Integer, SmallInteger, Table, Text
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    DateTime,
+    Double,
+    Integer,
+    SmallInteger,
+    Table,
+    Text,
+    cast,
+    false,
+    func,
+    literal,
+    select,
+)
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 _ROWS_AT_ONCE = 1_000
+_CHARACTERS_AT_ONCE = 500_000
 _SIGNATURE = b"PGCOPY\n\xff\r\n\0" + bytes(8)  # no flags, no extension of the header
 _END = b"\xff\xff"
 _NULL = b"\xff\xff\xff\xff"  # for a field's length
@@ -41,9 +57,10 @@ async def copy(
     sync = connection.sync_connection
     schemas = sync.get_execution_options().get("schema_translate_map", {}) if sync is not None else {}
     schema = schemas.get(table.schema, table.schema)
+    kinds = [table.c[name] for name in columns]
     sending: Coroutine[Any, Any, str]
-    if packs(table, columns):
-        source = _packed_rows(table, columns, order)
+    if packs(kinds) and _is_utf8(driver) and await _has_such_columns(connection, schema, kinds):
+        source = _packed_rows(kinds, columns, order)
         sending = driver.copy_to_table(table.name, schema_name=schema, columns=columns, source=source, format="binary")
     else:
         records = chain.from_iterable(zip(*part, strict=True) for part in _parts(columns, order))
@@ -55,9 +72,31 @@ async def copy(
             await connection.invalidate()  # SQLAlchemy does not know, and would go on with it
 
 
-def packs(table: Table, columns: Iterable[str]) -> bool:
-    """Whether these columns of the table are packed here; otherwise, the driver encodes them."""
-    return all(type(table.c[name].type) in {*_CODES, Text} for name in columns)
+def packs(kinds: Iterable[Column[Any]]) -> bool:
+    """Whether these columns are packed here; otherwise, the driver encodes them."""
+    return all(type(kind.type) in {*_CODES, Text} for kind in kinds)
+
+
+def _is_utf8(driver: asyncpg.Connection[Any]) -> bool:
+    return codecs.lookup(driver.get_settings().client_encoding).name == "utf-8"
+
+
+async def _has_such_columns(connection: AsyncConnection, schema: str | None, kinds: Sequence[Column[Any]]) -> bool:
+    """Whether the server's columns have the types of the model's: it takes any eight bytes for a number.
+
+    It is asked once a connection.
+    """
+    raw = await connection.get_raw_connection()
+    known = raw.info.setdefault("arbstore_packed", {})
+    key = (schema, *(str(kind) for kind in kinds))
+    if key not in known:
+        # One row, of nulls, which have types all the same.
+        nulls = select(literal(1).label("one")).subquery().outerjoin(kinds[0].table, false())
+        asked = select(*(cast(func.pg_typeof(kind), Text) for kind in kinds)).select_from(nulls)
+        found = (await connection.execute(asked)).one()
+        declared = [kind.type.compile(connection.dialect).lower() for kind in kinds]
+        known[key] = list(found) == declared
+    return bool(known[key])
 
 
 def _parts(columns: Mapping[str, Sequence[Any]], order: Sequence[int]) -> Iterator[list[list[Any]]]:
@@ -67,13 +106,24 @@ def _parts(columns: Mapping[str, Sequence[Any]], order: Sequence[int]) -> Iterat
 
 
 async def _packed_rows(
-    table: Table, columns: Mapping[str, Sequence[Any]], order: Sequence[int]
+    kinds: Sequence[Column[Any]], columns: Mapping[str, Sequence[Any]], order: Sequence[int]
 ) -> AsyncIterator[bytes]:
-    kinds = [table.c[name] for name in columns]
     yield _SIGNATURE
     for part in _parts(columns, order):
-        yield _rows(kinds, part)
+        for piece in _not_too_long(kinds, part):
+            yield _rows(kinds, piece)
+            await asyncio.sleep(0)  # the driver does not wait while it may write
     yield _END
+
+
+def _not_too_long(kinds: Sequence[Column[Any]], part: list[list[Any]]) -> Iterator[list[list[Any]]]:
+    """Yield the part as it is, or, where its texts are long, in pieces."""
+    texts = (values for kind, values in zip(kinds, part, strict=True) if type(kind.type) is Text)
+    length = sum(len(value) for values in texts for value in values if value is not None)
+    rows = len(part[0])
+    step = max(1, rows // (length // _CHARACTERS_AT_ONCE + 1))
+    for start in range(0, rows, step):
+        yield [values[start : start + step] for values in part]
 
 
 def _rows(kinds: Sequence[Column[Any]], part: list[list[Any]]) -> bytes:
