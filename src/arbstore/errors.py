@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -120,13 +120,21 @@ class UnknownExchangeError(ArbstoreError, LookupError):
 
 
 class UnknownSymbolError(ArbstoreError, LookupError):
-    """No such symbol is registered; `symbol` is what was asked for, None where only the server knows it."""
+    """No such symbol is registered; `symbol` is what was asked for, None where only the server knows it.
 
-    def __init__(self, symbol: str | int | None, detail: str = "") -> None:
+    `others` are the ids of symbols of the pair that was asked for which are inactive, or dated contracts.
+    """
+
+    def __init__(self, symbol: str | int | None, detail: str = "", *, others: Sequence[int] = ()) -> None:
         """Name the symbol that is missing, or give what the server said of it."""
         name = "a symbol" if symbol is None else f"symbol {symbol!r}"
-        super().__init__(f"{name} is not registered{detail}: add it with store.symbols.add")
+        said = f"is not registered{detail}: add it with store.symbols.add"
+        if others:
+            ids = ", ".join(map(str, others))
+            said = f"is not active, or a dated contract: its rows are under id {ids}, see history_by_id"
+        super().__init__(f"{name} {said}")
         self.symbol = symbol
+        self.others = tuple(others)
 
 
 # SQLSTATE classes of PostgreSQL's appendix A: connection exception, invalid authorization, operator intervention.

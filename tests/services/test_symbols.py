@@ -49,9 +49,18 @@ async def test_a_symbol_that_is_not_registered_is_none_or_an_error_that_names_it
     assert await store.symbols.by_pair(market.spot.id, "DOGE", "USDT") is None
     with pytest.raises(UnknownSymbolError) as by_id:
         await store.symbols.get_one(2**31 - 1)
-    with pytest.raises(UnknownSymbolError, match=f"DOGE/USDT of exchange {market.spot.id}"):
+    with pytest.raises(UnknownSymbolError, match="DOGE/USDT of BINANCE_SPOT' is not registered"):
         await store.symbols.by_pair_one(market.spot.id, "DOGE", "USDT")
     assert by_id.value.symbol == 2**31 - 1
+
+
+async def test_a_symbol_that_is_not_active_is_an_error_that_names_its_id(store: Store, market: Market) -> None:
+    await store.symbols.sync(market.spot.id, [listing("ETH")])
+    later = await store.symbols.add(market.futures.id, perpetual("SOL", expiry=NOON, symbol_type="FUTURE"))
+    for exchange, base, symbol in ((market.spot, "BTC", market.btc), (market.futures, "SOL", later)):
+        with pytest.raises(UnknownSymbolError, match=f"is not active, or a dated .* under id {symbol.id}") as caught:
+            await store.book_tickers.history(exchange.enum_value, base, "USDT")
+        assert caught.value.others == (symbol.id,)
 
 
 async def test_an_id_that_no_symbol_can_have_is_none(store: Store) -> None:

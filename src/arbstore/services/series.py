@@ -290,6 +290,8 @@ async def _unrun(query: Query) -> Query:
 
 
 def _positive(age: timedelta, name: str) -> timedelta:
+    if not isinstance(age, timedelta):
+        raise ValidationError(f"must be a timedelta, is {age!r}", field=name)
     if age <= timedelta(0):
         raise ValidationError(f"must be more than zero, is {age}", field=name)
     return age

@@ -13,6 +13,7 @@ from arbstore import models
 from arbstore.errors import DuplicateError, UnknownExchangeError, UnknownSymbolError, ValidationError
 from arbstore.records import Listing, Symbol, SymbolType, columns
 from arbstore.services import pairs
+from arbstore.services.exchanges import Exchanges
 from arbstore.services.service import Service, as_records, in_utc
 
 T = TypeVar("T")
@@ -86,8 +87,16 @@ class Symbols(Service):
     ) -> Symbol:
         """Return what `by_pair` does; raise UnknownSymbolError where there is none."""
         if (found := await self.by_pair(exchange_id, base, quote, symbol_type, expiry)) is None:
-            raise UnknownSymbolError(f"{base}/{quote} of exchange {exchange_id}")
+            raise await self._unknown(exchange_id, base, quote)
         return found
+
+    async def _unknown(self, exchange_id: int, base: str, quote: str) -> UnknownSymbolError:
+        pair, exchange = pairs.named(exchange_id, base, quote, None, None), _possible(exchange_id)
+        of_pair = (_TABLE.c.symbol_base == pair.base, _TABLE.c.symbol_quote == pair.quote)
+        others = await self._execute(_of_exchange(exchange_id).where(*of_pair).order_by(_TABLE.c.id))
+        known = await Exchanges(self._session, self._cache).get(exchange) if exchange else None
+        name = known.enum_value if known else f"exchange {exchange_id}"
+        return UnknownSymbolError(f"{base}/{quote} of {name}", others=[row.id for row in others])
 
     async def warm(self, exchange_id: int) -> None:
         """Put the active symbols of an exchange into the cache, by id and by pair, with one query."""
