@@ -13,12 +13,12 @@ from arbstore import Balance, Database, Exchange, Store, migrations
 # have lost the last of eighteen decimals already.
 VISITS: list[dict[str, dict[str, str]]] = [
     {
-        "BINANCE_SPOT": {"USDT": "10000.00", "ETH": "1.000000000000000001"},
-        "MEXC_SPOT": {"USDT": "2500.5"},
+        "EXAMPLE_SPOT": {"USDT": "10000.00", "ETH": "1.000000000000000001"},
+        "SAMPLE_SPOT": {"USDT": "2500.5"},
     },
     {
-        "BINANCE_SPOT": {"USDT": "9500.00", "ETH": "1.200000000000000003"},
-        "MEXC_SPOT": {"USDT": "2500.5", "BTC": "0.008"},
+        "EXAMPLE_SPOT": {"USDT": "9500.00", "ETH": "1.200000000000000003"},
+        "SAMPLE_SPOT": {"USDT": "2500.5", "BTC": "0.008"},
     },
 ]
 
@@ -52,7 +52,7 @@ async def main() -> None:
                 for (exchange, asset), change in (await sync(store, accounts)).items():
                     print(f"visit {number}: {exchange} {asset} {change:+}")
         async with db.begin() as store:
-            history = await store.balances.history("BINANCE_SPOT", "ETH")
+            history = await store.balances.history("EXAMPLE_SPOT", "ETH")
             print(f"ETH went from {history[0].available_balance} to {history[-1].available_balance}")
 
 

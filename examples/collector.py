@@ -18,7 +18,7 @@ from arbstore import (
     migrations,
 )
 
-EXCHANGE = "BINANCE_SPOT"
+EXCHANGE = "EXAMPLE_SPOT"
 BATCH = 500
 
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 from arbstore import BookTicker, Database, Listing, Store, Symbol, SymbolType
 
-EXCHANGES = ("BINANCE_SPOT", "MEXC_SPOT")
+EXCHANGES = ("EXAMPLE_SPOT", "SAMPLE_SPOT")
 PAIR = ("BTC", "USDT")
 SINCE = datetime(2024, 8, 8, 12, tzinfo=UTC)
 SECONDS = 600

@@ -86,7 +86,7 @@ async def test_an_example_runs_on_the_embedded_server(name: str, scratch: Path) 
         assert done.returncode == 0, done.stderr
     assert {
         "collector": "InsertResult(given=2000, written=1000, superseded=1000)",
-        "balance_sync": "visit 2: BINANCE_SPOT ETH +0.200000000000000002",
+        "balance_sync": "visit 2: EXAMPLE_SPOT ETH +0.200000000000000002",
         "backtest": "1200 quotes, 673 trades, 791.3 basis points after fees",
         "spreads": "over 600 s: mean -0.17 bps, 95th percentile +2.73 bps",
     }[name] in done.stdout

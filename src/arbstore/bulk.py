@@ -45,7 +45,10 @@ _MAY_CREATE_TEMPORARY = select(func.has_database_privilege(func.current_database
 
 
 class InsertResult(NamedTuple):
-    """What became of a batch: `given` = `written` + `superseded`, the latter by a later row of the same key."""
+    """What became of a batch: `given` = `written` + `superseded`, the latter by a later row of the same key.
+
+    The written are stored as they were given, also those that were so before.
+    """
 
     given: int
     written: int
