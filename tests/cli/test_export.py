@@ -50,6 +50,17 @@ def test_decimals_are_exact_unless_floats_are_wanted(market: CommandLine, out: P
     assert rows(out)[0]["available_balance"] == 1.0
 
 
+def test_the_file_of_a_symbol_by_its_id_is_that_of_its_pair(market: CommandLine, out: Path) -> None:
+    (symbol,) = market.json("symbols", "--exchange", "BINANCE_SPOT")
+    other = out.with_name("other.parquet")
+    for part in ((), ("candles", "--timeframe", "1h")):
+        kind, timeframe = part[:1], part[1:]
+        market("history", *kind, "--symbol-id", str(symbol["id"]), *timeframe, "--out", str(out), "--force")
+        market("history", *kind, *PAIR, *timeframe, "--out", str(other), "--force")
+        # A symbol's candles are of all timeframes unless one is named.
+        assert [row for row in rows(out) if row.get("timeframe", "1h") == "1h"] == rows(other)
+
+
 @pytest.mark.parametrize("source", ["trades", "quotes"])
 def test_candles_of_rows_are_those_of_the_command(market: CommandLine, out: Path, source: str) -> None:
     of = ("history", "candles", *PAIR, "--timeframe", "1m", "--source", source)

@@ -135,12 +135,26 @@ def test_a_source_or_a_timeframe_that_candles_have_not_is_refused(arbstore: Comm
         (("opportunities", *PAIR), "--sell-exchange"),
         ((*PAIR, "--since", "noon"), "'noon' is no time"),
         ((*PAIR, "--limit", "0"), "--limit"),
+        ((), "book_tickers want EXCHANGE BASE QUOTE"),
+        ((*PAIR, "--symbol-id", "1"), "stands in place of EXCHANGE BASE QUOTE"),
+        (("balances", "--symbol-id", "1"), "stands in place of EXCHANGE BASE QUOTE"),
+        (("order_flow", "--symbol-id", "1", "--window", "60"), "--window: goes with EXCHANGE BASE QUOTE"),
     ],
 )
 def test_a_series_that_is_not_named_whole_is_a_usage_error(
     words: tuple[str, ...], reason: str, arbstore: CommandLine
 ) -> None:
     assert reason in arbstore("history", *words, exits=2).stderr
+
+
+@pytest.mark.parametrize("kind", [kind for kind in Kind if "base" in kind.key])
+def test_the_history_of_any_symbol_is_found_by_its_id(kind: Kind, arbstore: CommandLine) -> None:
+    (symbol,) = arbstore.json("symbols", "--exchange", "BINANCE_SPOT")
+    words = SERIES.get(kind, PAIR)[3:] if kind is Kind.CANDLES else ()
+    found = arbstore.json("history", kind, "--symbol-id", str(symbol["id"]), *words, "--limit", "1000")
+    wanted = arbstore.json("history", kind, *SERIES.get(kind, PAIR), "--limit", "1000")
+    assert [row for row in wanted if row not in found] == []
+    assert {row["symbol_base"] for row in found} == {"BTC"}
 
 
 @pytest.mark.parametrize("words", [("NO_SPOT", "BTC", "USDT"), ("BINANCE_SPOT", "NO", "USDT")])

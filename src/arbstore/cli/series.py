@@ -106,12 +106,16 @@ def latest(
 def history(
     context: typer.Context,
     series: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(
             metavar="SERIES",
             help="[KIND] EXCHANGE BASE QUOTE; of balances EXCHANGE ASSET, of collectors EXCHANGE COLLECTOR.",
         ),
-    ],
+    ] = None,
+    symbol_id: Annotated[
+        int | None,
+        typer.Option(metavar="ID", help="In place of EXCHANGE BASE QUOTE: one that `arbstore symbols --all` lists."),
+    ] = None,
     since: _Since = None,
     until: _Until = None,
     limit: Annotated[
@@ -141,29 +145,48 @@ def history(
     arbstore history candles BINANCE_SPOT BTC USDT --timeframe 4h --source trades
     arbstore history balances BINANCE_SPOT USDT --limit 5
     arbstore history BINANCE_SPOT BTC USDT --since 2024-08-08 --out btc.parquet
+    arbstore history trades --symbol-id 5
     """
-    kind, words = _split(series)
+    kind, words = _split(series or [])
     given = _given(kind, timeframe=timeframe, window_seconds=window_seconds, sell_exchange=sell_exchange)
-    if len(words) + len(given) != len(kind.key):
-        wanted = " ".join(f"{_OPTIONS[name]} …" if name in _OPTIONS else name.upper() for name in kind.key)
-        raise typer.BadParameter(f"{kind} want {wanted}", param_hint="SERIES")
     if source is not None and kind is not Kind.CANDLES:
         raise _has_none(kind, "--source")
-    key = [*words, *given.values()]
-    more = {} if source is None else {"source": source}
-    window = {"since": since, "until": until, **more}
+    window: dict[str, Any] = {"since": since, "until": until} | ({} if source is None else {"source": source})
+    if symbol_id is None:
+        read, key = "history", _key(kind, words, given)
+    else:
+        _check_by_id(kind, words, given)
+        read, key = "history_by_id", []
+        window |= {"symbol_id": symbol_id, **given}
     if out is not None:
         export(context, Target(out, force=force), kind, key, **window, limit=limit, exact=not floats)
         return
     if force or floats:
         raise typer.BadParameter("is about a file: it wants --out", param_hint="--force" if force else "--floats")
-    _show(context, kind, lambda store: getattr(store, kind).history(*key, **window, limit=limit or _SHOWN_ROWS))
+    _show(context, kind, lambda store: getattr(getattr(store, kind), read)(*key, **window, limit=limit or _SHOWN_ROWS))
 
 
 def _split(series: Sequence[str]) -> tuple[Kind, Sequence[str]]:
     """Return the kind, and the words that follow it."""
-    first = series[0].lower().replace("-", "_")
+    first = series[0].lower().replace("-", "_") if series else ""
     return (Kind(first), series[1:]) if first in list(Kind) else (Kind.BOOK_TICKERS, series)
+
+
+def _key(kind: Kind, words: Sequence[str], given: Mapping[str, Any]) -> list[Any]:
+    """Return what names one series to `history`."""
+    if len(words) + len(given) != len(kind.key):
+        wanted = " ".join(f"{_OPTIONS[name]} …" if name in _OPTIONS else name.upper() for name in kind.key)
+        raise typer.BadParameter(f"{kind} want {wanted}", param_hint="SERIES")
+    return [*words, *given.values()]
+
+
+def _check_by_id(kind: Kind, words: Sequence[str], given: Mapping[str, Any]) -> None:
+    """Refuse what `history_by_id` does not take beside the id: of candles alone it takes a timeframe."""
+    if words or "base" not in kind.key:
+        raise typer.BadParameter("stands in place of EXCHANGE BASE QUOTE", param_hint="--symbol-id")
+    for name in given:
+        if kind is not Kind.CANDLES:
+            raise typer.BadParameter("goes with EXCHANGE BASE QUOTE, not with --symbol-id", param_hint=_OPTIONS[name])
 
 
 def _given(kind: Kind, **options: Any) -> dict[str, Any]:

@@ -37,7 +37,6 @@ _ROWS_A_BATCH = 65_536  # of what is in memory anyway
 class Window(TypedDict, total=False):
     """Which rows of a series: those of [since, until), with `limit` the newest that many of them.
 
-    `symbol_id` stands in place of exchange, base and quote: dated contracts and delisted symbols have only this way.
     `source`, of candles, is `feed`, `trades` or `quotes`. Without `exact`, `numeric` columns (balances, funding rates)
     are float64 instead of decimals.
     """
@@ -45,9 +44,18 @@ class Window(TypedDict, total=False):
     since: datetime | None
     until: datetime | None
     limit: int | None
-    symbol_id: int | None
     source: str | Enum
     exact: bool
+
+
+class Selection(Window, total=False):
+    """Which series, too: `symbol_id` stands in place of exchange, base and quote.
+
+    Dated contracts and delisted symbols have only this way, and their candles then take their `timeframe` by name.
+    """
+
+    symbol_id: int | None
+    timeframe: str
 
 
 class Frames(Generic[F]):
@@ -91,7 +99,7 @@ class Frames(Generic[F]):
         nullable = {pa.int64(): pandas.Int64Dtype()}
         return Frames(self._database, lambda table: table.to_pandas(types_mapper=nullable.get))
 
-    async def history(self, kind: str, *series: Any, **window: Unpack[Window]) -> F:
+    async def history(self, kind: str, *series: Any, **window: Unpack[Selection]) -> F:
         """Return the history of one series, oldest first: `history("book_tickers", "BINANCE_SPOT", "BTC", "USDT")`.
 
         `kind` is the service's name in a Store, and `series` what its `history` takes (an exchange and an asset for
@@ -126,7 +134,9 @@ class Frames(Generic[F]):
         shape = Shape(service.table, {}, exact=exact)
         return await self._frame(shape, map(shape.rows, [rows]))
 
-    async def batches(self, kind: str, *series: Any, **window: Unpack[Window]) -> AsyncGenerator[pa.RecordBatch, None]:
+    async def batches(
+        self, kind: str, *series: Any, **window: Unpack[Selection]
+    ) -> AsyncGenerator[pa.RecordBatch, None]:
         """Yield what `history` returns, in record batches, without ever holding more than a few of them.
 
         The server waits for whoever reads them. `statement_timeout` limits the wait for each batch, not the whole; with
@@ -151,7 +161,7 @@ class Frames(Generic[F]):
         *series: Any,
         overwrite: bool = False,
         progress: Progress | None = None,
-        **window: Unpack[Window],
+        **window: Unpack[Selection],
     ) -> Export:
         """Write what `batches` yields into a Parquet file, and return how many rows and bytes it has.
 
@@ -166,7 +176,7 @@ class Frames(Generic[F]):
             about = {"kind": kind, "table": shape.table, "series": shared}
             return await write_parquet(Path(path), batches, shape.schema, about, overwrite=overwrite, progress=progress)
 
-    async def _asked(self, kind: str, series: Sequence[Any], window: Window) -> tuple[Shape, Query | None]:
+    async def _asked(self, kind: str, series: Sequence[Any], window: Selection) -> tuple[Shape, Query | None]:
         """Return what the rows look like, and the query for them; None where it takes more than one."""
         async with self._database.session() as session:
             service = _service(Store(session, self._database.cache), kind)
@@ -174,7 +184,7 @@ class Frames(Generic[F]):
             query = await service.query(read, *given, **options)
         return Shape(service.table, {} if query is None else query.constants, exact=exact), query
 
-    async def _records(self, kind: str, series: Sequence[Any], window: Window) -> list[Any]:
+    async def _records(self, kind: str, series: Sequence[Any], window: Selection) -> list[Any]:
         async with self._database.session() as session:
             service = _service(Store(session, self._database.cache), kind)
             read, given, options, _ = _call(service, series, window)
@@ -187,7 +197,7 @@ class Frames(Generic[F]):
 
 
 def _call(
-    service: Series[Any, Any], series: Sequence[Any], window: Window
+    service: Series[Any, Any], series: Sequence[Any], window: Selection
 ) -> tuple[str, Sequence[Any], dict[str, Any], bool]:
     """Return the read's name, what it is given by place and by name, and whether decimals are wanted."""
     options: dict[str, Any] = dict(window)
