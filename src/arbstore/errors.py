@@ -131,7 +131,7 @@ class UnknownSymbolError(ArbstoreError, LookupError):
         said = f"is not registered{detail}: add it with store.symbols.add"
         if others:
             ids = ", ".join(map(str, others))
-            said = f"is not active, or a dated contract: its rows are under id {ids}, see history_by_id"
+            said = f"is inactive, or a dated contract: its rows are under id {ids} (history_by_id, history --symbol-id)"
         super().__init__(f"{name} {said}")
         self.symbol = symbol
         self.others = tuple(others)

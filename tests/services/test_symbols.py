@@ -58,7 +58,7 @@ async def test_a_symbol_that_is_not_active_is_an_error_that_names_its_id(store: 
     await store.symbols.sync(market.spot.id, [listing("ETH")])
     later = await store.symbols.add(market.futures.id, perpetual("SOL", expiry=NOON, symbol_type="FUTURE"))
     for exchange, base, symbol in ((market.spot, "BTC", market.btc), (market.futures, "SOL", later)):
-        with pytest.raises(UnknownSymbolError, match=f"is not active, or a dated .* under id {symbol.id}") as caught:
+        with pytest.raises(UnknownSymbolError, match=f"is inactive, or a dated .* under id {symbol.id}") as caught:
             await store.book_tickers.history(exchange.enum_value, base, "USDT")
         assert caught.value.others == (symbol.id,)
 
