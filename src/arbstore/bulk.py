@@ -79,6 +79,10 @@ class _Rows(NamedTuple):
     def arrays(self) -> dict[str, list[Any]]:
         return {name: [values[number] for number in self.order] for name, values in self.columns.items()}
 
+    def merged_from(self, given: FromClause) -> Insert:
+        """Return the upsert of what `given` holds of them, under the same names."""
+        return _merge(self.table, self.names, self.partly, given)
+
 
 async def upsert(session: AsyncSession, table: Table, columns: Mapping[str, Sequence[Any]]) -> InsertResult:
     """Write the columns' rows in the session's transaction; of equal keys the last row wins, here and in the table.
@@ -128,7 +132,7 @@ async def _write(session: AsyncSession, rows: _Rows) -> None:
                 async with connection.begin_nested():
                     await _merge_into(connection, rows)
             return
-    await session.execute(_merge(rows.table, rows.names, rows.partly, _unnested(rows.table, rows.names)), rows.arrays())
+    await session.execute(rows.merged_from(_unnested(rows.table, rows.names)), rows.arrays())
 
 
 async def _copied(connection: AsyncConnection, rows: _Rows) -> bool:
@@ -156,14 +160,12 @@ async def _has_an_end(connection: AsyncConnection, rows: _Rows) -> bool:
 
 async def _merge_into(connection: AsyncConnection, rows: _Rows) -> None:
     if len(rows.order) < _WORTH_A_TABLE or not await connection.scalar(_MAY_CREATE_TEMPORARY):
-        await connection.execute(
-            _merge(rows.table, rows.names, rows.partly, _unnested(rows.table, rows.names)), rows.arrays()
-        )
+        await connection.execute(rows.merged_from(_unnested(rows.table, rows.names)), rows.arrays())
         return
     given = _temporary(rows.table, rows.names, rows.partly)
     await connection.execute(CreateTable(given))
     await copy(connection, given, rows.columns, rows.order)
-    await connection.execute(_merge(rows.table, rows.names, rows.partly, given))
+    await connection.execute(rows.merged_from(given))
     await connection.execute(DropTable(given))
 
 
