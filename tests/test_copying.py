@@ -73,23 +73,46 @@ def ticks(symbol: Symbol, count: int, **fields: Any) -> list[Tick]:
     return [Tick(symbol_id=symbol.id, timestamp=moment, bid=1.0, ask=2.0, **fields) for moment in moments]
 
 
-async def test_texts_are_those_that_were_given_whatever_the_session_speaks(store: Store, symbol: Symbol) -> None:
-    await store.session.execute(text("SET LOCAL client_encoding = 'LATIN1'"))
+@pytest.mark.parametrize("encoding", ["LATIN1", "WIN1252"])  # Python has no codec of the latter's name
+async def test_texts_are_those_that_were_given_whatever_the_session_speaks(
+    store: Store, symbol: Symbol, encoding: str
+) -> None:
+    await store.session.execute(text(f"SET LOCAL client_encoding = '{encoding}'"))
     await store.ticks.insert(ticks(symbol, MANY, event_type="é"))
     stored = await store.session.scalars(text("SELECT DISTINCT convert_to(event_type, 'UTF8') FROM ticks"))
     assert stored.all() == ["é".encode()]
 
 
 @pytest.mark.parametrize("other", ["double precision", "numeric", "integer"])
-async def test_a_column_that_was_given_another_type_holds_what_was_given(committed_db: Database, other: str) -> None:
+async def test_a_column_that_is_given_another_type_holds_what_was_given(committed_db: Database, other: str) -> None:
     async with committed_db.begin() as store:
         market = await open_market(store)
-        await store.session.execute(text(f"ALTER TABLE candles ALTER num_trades TYPE {other}"))
-    rows = [Case(Candle).row(market, NOON + timedelta(minutes=number), num_trades=42) for number in range(MANY)]
+    rows = [Case(Candle).row(market, NOON + timedelta(minutes=number), num_trades=42) for number in range(2 * MANY)]
+    # Over one connection, which knew the column as it was.
+    for batch, ddl in ((rows[:MANY], f"ALTER TABLE candles ALTER num_trades TYPE {other}"), (rows[MANY:], "SELECT 1")):
+        async with committed_db.begin() as store:
+            await store.candles.insert(batch)
+        async with committed_db.begin() as store:
+            await store.session.execute(text(ddl))
     async with committed_db.begin() as store:
-        await store.candles.insert(rows)
-        stored = await store.session.scalars(text("SELECT DISTINCT CAST(num_trades AS integer) FROM candles"))
-        assert stored.all() == [42]
+        stored = await store.session.scalars(text("SELECT CAST(num_trades AS integer) FROM candles"))
+        assert stored.all() == [42] * 2 * MANY
+
+
+async def test_a_table_that_comes_first_on_the_search_path_is_asked_for_its_own_types(committed_db: Database) -> None:
+    async with committed_db.begin() as store:
+        market = await open_market(store)
+        await store.session.execute(text("CREATE SCHEMA other"))
+        await store.session.execute(text("CREATE TABLE other.ticks (LIKE public.ticks INCLUDING ALL)"))
+        await store.session.execute(text("ALTER TABLE other.ticks ALTER ask TYPE bigint"))
+    rows = ticks(market.btc, MANY)
+    for path in ("public", "other, public", "public"):
+        async with committed_db.begin() as store:
+            await store.session.execute(text(f"SET LOCAL search_path = {path}"))
+            await store.ticks.insert(rows)
+            await store.session.execute(text("SELECT 1"))
+            stored = await store.session.scalars(text("SELECT DISTINCT CAST(ask AS double precision) FROM ticks"))
+            assert stored.all() == [2.0]
 
 
 async def test_long_texts_are_sent_in_pieces_that_are_not(symbol: Symbol) -> None:

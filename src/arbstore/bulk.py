@@ -33,7 +33,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, insert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from sqlalchemy.schema import CreateTable, DropTable
 
-from arbstore.copying import copy
+from arbstore.copying import copy, fits, speaks_utf8
 from arbstore.errors import translated
 from arbstore.foreign_keys import checked_once
 
@@ -127,7 +127,7 @@ async def _write(session: AsyncSession, rows: _Rows) -> None:
         connection = await session.connection(bind_arguments={"clause": rows.table})
         raw = await connection.get_raw_connection()
         # Without a transaction there is no savepoint, but then each statement is one by itself.
-        if not raw.dbapi_connection.autocommit:  # type: ignore[union-attr] # SQLAlchemy's adapter of asyncpg
+        if not raw.dbapi_connection.autocommit and await speaks_utf8(connection):  # type: ignore[union-attr] # SQLAlchemy's adapter of asyncpg
             if not await _copied(connection, rows):
                 async with connection.begin_nested():
                     await _merge_into(connection, rows)
@@ -138,7 +138,7 @@ async def _write(session: AsyncSession, rows: _Rows) -> None:
 async def _copied(connection: AsyncConnection, rows: _Rows) -> bool:
     """Copy the rows straight into the table; return False, and leave nothing behind, where an upsert is needed."""
     # COPY cannot leave a column to the server in some of the rows.
-    if rows.partly or await _has_an_end(connection, rows):
+    if rows.partly or await _has_an_end(connection, rows) or not await fits(connection, rows.table, rows.names):
         return False
     try:
         async with connection.begin_nested(), checked_once(connection, rows.table, rows.columns):

@@ -7,7 +7,6 @@ while the next is made. https://www.postgresql.org/docs/current/sql-copy.html#SQ
 from __future__ import annotations
 
 import asyncio
-import codecs
 from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import chain, groupby, repeat
@@ -16,21 +15,7 @@ from struct import Struct
 from typing import Any
 
 import asyncpg
-from sqlalchemy import (
-    BigInteger,
-    Column,
-    DateTime,
-    Double,
-    Integer,
-    SmallInteger,
-    Table,
-    Text,
-    cast,
-    false,
-    func,
-    literal,
-    select,
-)
+from sqlalchemy import BigInteger, Column, DateTime, Double, Integer, SmallInteger, Table, Text, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 _ROWS_AT_ONCE = 1_000
@@ -42,6 +27,10 @@ _EPOCH, _MICROSECOND = datetime(2000, 1, 1, tzinfo=UTC), timedelta(microseconds=
 _COUNT, _LENGTH = Struct(">h"), Struct(">i")
 # Of types with one length: the code of `struct`.
 _CODES: Mapping[type, str] = {SmallInteger: "h", Integer: "i", BigInteger: "q", Double: "d", DateTime: "q"}
+_TYPES = text(
+    "SELECT CAST(attname AS text), format_type(atttypid, atttypmod) AS kind FROM pg_attribute"
+    " WHERE attrelid = to_regclass(:place) AND attname = ANY (CAST(:names AS text[]))"
+)
 
 
 async def copy(
@@ -49,17 +38,15 @@ async def copy(
 ) -> None:
     """Copy the rows of these numbers, in this order, into the table's columns of these names, inside a savepoint.
 
-    SQLAlchemy begins a transaction with its own first statement, and does not know of this one. Raises the driver's
-    errors; one of a lost connection leaves the connection invalidated.
+    The session speaks UTF-8, and the columns are as the model says (`fits`). SQLAlchemy begins a transaction with its
+    own first statement, and does not know of this one. Raises the driver's errors; one of a lost connection leaves the
+    connection invalidated.
     """
-    raw = await connection.get_raw_connection()
-    driver: asyncpg.Connection[Any] = raw.driver_connection  # type: ignore[assignment] # of any driver
-    sync = connection.sync_connection
-    schemas = sync.get_execution_options().get("schema_translate_map", {}) if sync is not None else {}
-    schema = schemas.get(table.schema, table.schema)
+    driver = await _driver(connection)
     kinds = [table.c[name] for name in columns]
+    schema = _schema(connection, table)
     sending: Coroutine[Any, Any, str]
-    if packs(kinds) and _is_utf8(driver) and await _has_such_columns(connection, schema, kinds):
+    if packs(kinds):
         source = _packed_rows(kinds, columns, order)
         sending = driver.copy_to_table(table.name, schema_name=schema, columns=columns, source=source, format="binary")
     else:
@@ -72,31 +59,41 @@ async def copy(
             await connection.invalidate()  # SQLAlchemy does not know, and would go on with it
 
 
+async def speaks_utf8(connection: AsyncConnection) -> bool:
+    """Whether the session takes texts as they are copied; statements are in the encoding that it was set to."""
+    driver = await _driver(connection)
+    encoding: str = driver.get_settings().client_encoding
+    return encoding.replace("-", "").upper() == "UTF8"
+
+
+async def fits(connection: AsyncConnection, table: Table, names: Iterable[str]) -> bool:
+    """Whether the server's columns have the types of the model's: COPY takes any eight bytes for a number.
+
+    Ask in a transaction that has read the table: until its end nobody else alters it.
+    """
+    preparer = connection.dialect.identifier_preparer
+    schema = _schema(connection, table)
+    place = f"{preparer.quote(schema)}.{preparer.quote(table.name)}" if schema else preparer.quote(table.name)
+    declared = {name: table.c[name].type.compile(connection.dialect).lower() for name in names}
+    found = await connection.execute(_TYPES, {"place": place, "names": list(declared)})
+    return {row.attname: row.kind for row in found} == declared
+
+
 def packs(kinds: Iterable[Column[Any]]) -> bool:
     """Whether these columns are packed here; otherwise, the driver encodes them."""
     return all(type(kind.type) in {*_CODES, Text} for kind in kinds)
 
 
-def _is_utf8(driver: asyncpg.Connection[Any]) -> bool:
-    return codecs.lookup(driver.get_settings().client_encoding).name == "utf-8"
+async def _driver(connection: AsyncConnection) -> asyncpg.Connection[Any]:
+    driver: Any = (await connection.get_raw_connection()).driver_connection
+    return driver  # type: ignore[no-any-return] # of any driver, for SQLAlchemy
 
 
-async def _has_such_columns(connection: AsyncConnection, schema: str | None, kinds: Sequence[Column[Any]]) -> bool:
-    """Whether the server's columns have the types of the model's: it takes any eight bytes for a number.
-
-    It is asked once a connection.
-    """
-    raw = await connection.get_raw_connection()
-    known = raw.info.setdefault("arbstore_packed", {})
-    key = (schema, *(str(kind) for kind in kinds))
-    if key not in known:
-        # One row, of nulls, which have types all the same.
-        nulls = select(literal(1).label("one")).subquery().outerjoin(kinds[0].table, false())
-        asked = select(*(cast(func.pg_typeof(kind), Text) for kind in kinds)).select_from(nulls)
-        found = (await connection.execute(asked)).one()
-        declared = [kind.type.compile(connection.dialect).lower() for kind in kinds]
-        known[key] = list(found) == declared
-    return bool(known[key])
+def _schema(connection: AsyncConnection, table: Table) -> str | None:
+    sync = connection.sync_connection
+    schemas = sync.get_execution_options().get("schema_translate_map", {}) if sync is not None else {}
+    found: str | None = schemas.get(table.schema, table.schema)
+    return found
 
 
 def _parts(columns: Mapping[str, Sequence[Any]], order: Sequence[int]) -> Iterator[list[list[Any]]]:

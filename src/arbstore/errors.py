@@ -119,6 +119,9 @@ class UnknownExchangeError(ArbstoreError, LookupError):
         self.exchange = exchange
 
 
+_SHOWN = 5  # of ids
+
+
 class UnknownSymbolError(ArbstoreError, LookupError):
     """No such symbol is registered; `symbol` is what was asked for, None where only the server knows it.
 
@@ -130,8 +133,8 @@ class UnknownSymbolError(ArbstoreError, LookupError):
         name = "a symbol" if symbol is None else f"symbol {symbol!r}"
         said = f"is not registered{detail}: add it with store.symbols.add"
         if others:
-            ids = ", ".join(map(str, others))
-            said = f"is inactive, or a dated contract: its rows are under id {ids} (history_by_id, history --symbol-id)"
+            shown = ", ".join(map(str, others[:_SHOWN])) + (" and more" if len(others) > _SHOWN else "")
+            said = f"is inactive, or dated: its rows are under {shown} (history_by_id, or history --symbol-id)"
         super().__init__(f"{name} {said}")
         self.symbol = symbol
         self.others = tuple(others)

@@ -137,7 +137,8 @@ def test_a_source_or_a_timeframe_that_candles_have_not_is_refused(arbstore: Comm
         ((*PAIR, "--limit", "0"), "--limit"),
         ((), "book_tickers want EXCHANGE BASE QUOTE"),
         ((*PAIR, "--symbol-id", "1"), "stands in place of EXCHANGE BASE QUOTE"),
-        (("balances", "--symbol-id", "1"), "stands in place of EXCHANGE BASE QUOTE"),
+        (("balances", "--symbol-id", "1"), "balances are of an exchange, not of a symbol"),
+        (("trade", "--symbol-id", "1"), "what is 'trade'?"),
         (("order_flow", "--symbol-id", "1", "--window", "60"), "--window: goes with EXCHANGE BASE QUOTE"),
     ],
 )

@@ -58,9 +58,29 @@ async def test_a_symbol_that_is_not_active_is_an_error_that_names_its_id(store: 
     await store.symbols.sync(market.spot.id, [listing("ETH")])
     later = await store.symbols.add(market.futures.id, perpetual("SOL", expiry=NOON, symbol_type="FUTURE"))
     for exchange, base, symbol in ((market.spot, "BTC", market.btc), (market.futures, "SOL", later)):
-        with pytest.raises(UnknownSymbolError, match=f"is inactive, or a dated .* under id {symbol.id}") as caught:
+        with pytest.raises(
+            UnknownSymbolError, match=f"is inactive, or dated: its rows are under {symbol.id} "
+        ) as caught:
             await store.book_tickers.history(exchange.enum_value, base, "USDT")
         assert caught.value.others == (symbol.id,)
+
+
+async def test_what_was_asked_for_is_named_and_an_active_symbol_is_no_other(store: Store, market: Market) -> None:
+    with pytest.raises(UnknownSymbolError, match="BTC/USDT OPTION of BINANCE_SPOT' is not registered") as caught:
+        await store.symbols.by_pair_one(market.spot.id, "BTC", "USDT", SymbolType.OPTION)
+    assert caught.value.others == ()
+    with pytest.raises(
+        UnknownSymbolError, match=f"BTC/USDT {EXPIRY} of GATEIO_FUTURES' is not registered".replace("+", r"\+")
+    ):
+        await store.symbols.by_pair_one(market.futures.id, "BTC", "USDT", expiry=EXPIRY)
+
+
+async def test_the_ids_of_many_dated_contracts_are_not_all_said(store: Store, market: Market) -> None:
+    many = [perpetual("SOL", f"S{day}", symbol_type="FUTURE", expiry=NOON + timedelta(days=day)) for day in range(9)]
+    added = await store.symbols.add_many(market.futures.id, many)
+    with pytest.raises(UnknownSymbolError, match=" and more ") as caught:
+        await store.symbols.by_pair_one(market.futures.id, "SOL", "USDT")
+    assert caught.value.others == tuple(symbol.id for symbol in added)
 
 
 async def test_an_id_that_no_symbol_can_have_is_none(store: Store) -> None:

@@ -182,8 +182,11 @@ def _key(kind: Kind, words: Sequence[str], given: Mapping[str, Any]) -> list[Any
 
 def _check_by_id(kind: Kind, words: Sequence[str], given: Mapping[str, Any]) -> None:
     """Refuse what `history_by_id` does not take beside the id: of candles alone it takes a timeframe."""
-    if words or "base" not in kind.key:
-        raise typer.BadParameter("stands in place of EXCHANGE BASE QUOTE", param_hint="--symbol-id")
+    if "base" not in kind.key:
+        raise typer.BadParameter(f"{kind} are of an exchange, not of a symbol", param_hint="--symbol-id")
+    if words:
+        reason = f"stands in place of EXCHANGE BASE QUOTE, after a kind at most: what is {words[0]!r}?"
+        raise typer.BadParameter(reason, param_hint="--symbol-id")
     for name in given:
         if kind is not Kind.CANDLES:
             raise typer.BadParameter("goes with EXCHANGE BASE QUOTE, not with --symbol-id", param_hint=_OPTIONS[name])

@@ -6,7 +6,7 @@ for most, and a tuple works its hash out anew each time that it is wanted: three
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from datetime import datetime
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -36,6 +36,21 @@ def named(exchange_id: int, base: str, quote: str, symbol_type: str | None, expi
     base, quote = base.strip().upper(), quote.strip().upper()
     key = f"{exchange_id:d} {base} {quote} {kind} {expiry}"
     return Pair(exchange_id, base, quote, kind, expiry, key)
+
+
+def spoken(pair: Pair) -> str:
+    """Return what was asked for, as people write it."""
+    return " ".join(str(part) for part in (f"{pair.base}/{pair.quote}", pair.symbol_type, pair.expiry) if part)
+
+
+def others(pair: Pair, symbols: Iterable[Symbol]) -> list[int]:
+    """Return the ids of those of the pair's symbols that it does not stand for: inactive, or dated where it is not."""
+    return [
+        symbol.id
+        for symbol in symbols
+        if pair.symbol_type in (None, symbol.symbol_type) and pair.expiry in (None, symbol.expiry)
+        if not symbol.is_active or (symbol.expiry is not None and pair.expiry is None)
+    ]
 
 
 def keys_of(symbol: Symbol) -> list[Hashable]:

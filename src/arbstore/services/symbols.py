@@ -87,16 +87,17 @@ class Symbols(Service):
     ) -> Symbol:
         """Return what `by_pair` does; raise UnknownSymbolError where there is none."""
         if (found := await self.by_pair(exchange_id, base, quote, symbol_type, expiry)) is None:
-            raise await self._unknown(exchange_id, base, quote)
+            raise await self._unknown(pairs.named(exchange_id, base, quote, symbol_type, expiry))
         return found
 
-    async def _unknown(self, exchange_id: int, base: str, quote: str) -> UnknownSymbolError:
-        pair, exchange = pairs.named(exchange_id, base, quote, None, None), _possible(exchange_id)
-        of_pair = (_TABLE.c.symbol_base == pair.base, _TABLE.c.symbol_quote == pair.quote)
-        others = await self._execute(_of_exchange(exchange_id).where(*of_pair).order_by(_TABLE.c.id))
-        known = await Exchanges(self._session, self._cache).get(exchange) if exchange else None
-        name = known.enum_value if known else f"exchange {exchange_id}"
-        return UnknownSymbolError(f"{base}/{quote} of {name}", others=[row.id for row in others])
+    async def _unknown(self, pair: pairs.Pair) -> UnknownSymbolError:
+        named = _of_exchange(pair.exchange_id).where(
+            _TABLE.c.symbol_base == pair.base, _TABLE.c.symbol_quote == pair.quote
+        )
+        others = pairs.others(pair, await self._records(Symbol, named.order_by(_TABLE.c.id)))
+        owner = _possible(pair.exchange_id) and await Exchanges(self._session, self._cache).get(pair.exchange_id)
+        exchange = owner.enum_value if owner else f"exchange {pair.exchange_id}"
+        return UnknownSymbolError(f"{pairs.spoken(pair)} of {exchange}", others=others)
 
     async def warm(self, exchange_id: int) -> None:
         """Put the active symbols of an exchange into the cache, by id and by pair, with one query."""
