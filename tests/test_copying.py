@@ -68,6 +68,13 @@ def test_what_is_exact_is_left_to_the_driver_and_nothing_else(case: Case) -> Non
     )
 
 
+@every_series
+async def test_every_series_has_the_columns_that_copy_rests_on(store: Store, case: Case) -> None:
+    connection = await store.session.connection()
+    assert await copying.speaks_utf8(connection)
+    assert await copying.fits(connection, TABLES[case.kind], TABLES[case.kind].c.keys())
+
+
 def ticks(symbol: Symbol, count: int, **fields: Any) -> list[Tick]:
     moments = (NOON + timedelta(seconds=number) for number in range(count))
     return [Tick(symbol_id=symbol.id, timestamp=moment, bid=1.0, ask=2.0, **fields) for moment in moments]
