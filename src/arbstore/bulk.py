@@ -47,7 +47,8 @@ _MAY_CREATE_TEMPORARY = select(func.has_database_privilege(func.current_database
 class InsertResult(NamedTuple):
     """What became of a batch: `given` = `written` + `superseded`, the latter by a later row of the same key.
 
-    The written are stored as they were given, also those that were so before.
+    The written are stored as they were given, also those that were so before: equal by PostgreSQL's measure, to which
+    -0.0 is 0.0 and 1.00 is 1.0.
     """
 
     given: int
