@@ -170,29 +170,6 @@ async def test_the_server_sees_the_applications_name(committed_db: Database) -> 
         assert await store.session.scalar(text("SELECT current_setting('application_name')")) == "collector-7"
 
 
-async def test_a_connection_that_the_server_closed_is_replaced(committed_db: Database) -> None:
-    async with Database(settings=committed_db.settings) as db:
-        async with db.begin() as store:
-            pid = await store.session.scalar(text("SELECT pg_backend_pid()"))
-        async with committed_db.begin() as other:
-            await other.session.execute(text("SELECT pg_terminate_backend(:pid, 5000)"), {"pid": pid})
-        async with db.begin() as store:
-            assert await store.exchanges.all() == ()
-
-
-async def test_an_error_in_the_block_is_the_one_that_is_told_when_the_connection_is_lost_with_it(
-    committed_db: Database,
-) -> None:
-    with pytest.raises(ZeroDivisionError):  # noqa: PT012 # the server has to go first
-        async with committed_db.begin() as store:
-            pid = await store.session.scalar(text("SELECT pg_backend_pid()"))
-            async with committed_db.begin() as other:
-                await other.session.execute(text("SELECT pg_terminate_backend(:pid, 5000)"), {"pid": pid})
-            raise ZeroDivisionError
-    async with committed_db.begin() as store:
-        assert await store.session.scalar(text("SELECT pg_backend_pid()")) != pid
-
-
 async def test_without_prepared_statements_everything_still_works(committed_db: Database) -> None:
     settings = committed_db.settings.model_copy(update={"prepared_statements": False})
     async with Database(settings=settings) as db:

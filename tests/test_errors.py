@@ -198,55 +198,6 @@ async def test_the_application_is_known_to_the_server(arbstore_url: str) -> None
         assert await store.session.scalar(text("SHOW application_name")) == "collector 7"
 
 
-async def test_a_connection_that_is_lost_is_told_and_then_replaced(committed_db: Database) -> None:
-    async def lose(store: Store) -> None:
-        pid = await store.session.scalar(text("SELECT pg_backend_pid()"))
-        async with committed_db.begin() as other:
-            await other.session.execute(text("SELECT pg_terminate_backend(:pid, 5000)"), {"pid": pid})
-        await store.exchanges.all()
-
-    with pytest.raises(DatabaseConnectionError):
-        await run(committed_db, lose)
-    await run(committed_db, CALLS["exchanges.all"])
-
-
-async def test_what_follows_a_lost_connection_in_its_transaction_is_told_to_begin_another(
-    committed_db: Database,
-) -> None:
-    async with committed_db.session() as session:
-        store = Store(session, committed_db.cache)
-        pid = await session.scalar(text("SELECT pg_backend_pid()"))
-        async with committed_db.begin() as other:
-            await other.session.execute(text("SELECT pg_terminate_backend(:pid, 5000)"), {"pid": pid})
-        with pytest.raises(DatabaseConnectionError):
-            await store.exchanges.all()
-        with pytest.raises(QueryError, match="begin another"):
-            await store.exchanges.all()
-
-
-async def test_a_connection_that_was_lost_while_nobody_used_it_is_replaced(committed_db: Database) -> None:
-    url = committed_db.engine.url.render_as_string(hide_password=False)
-    async with database(url, application_name="idle") as db:
-        await run(db, CALLS["exchanges.all"])
-        async with committed_db.begin() as other:
-            idle = text("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE application_name = 'idle'")
-            assert (await other.session.scalars(idle)).all() == [True]
-        await run(db, CALLS["exchanges.all"])
-
-
-async def test_a_connection_that_is_lost_before_the_commit(committed_db: Database) -> None:
-    async def lose(store: Store) -> None:
-        await store.exchanges.add("MEXC_SPOT")
-        pid = await store.session.scalar(text("SELECT pg_backend_pid()"))
-        async with committed_db.begin() as other:
-            await other.session.execute(text("SELECT pg_terminate_backend(:pid, 5000)"), {"pid": pid})
-
-    with pytest.raises(DatabaseConnectionError):
-        await run(committed_db, lose)
-    async with committed_db.begin() as store:
-        assert await store.exchanges.by_enum("MEXC_SPOT") is None
-
-
 async def test_a_unique_constraint(store: Store) -> None:
     row = {"enum_value": "MEXC_SPOT", "exchange_name": "MEXC", "market_type": "SPOT"}
     await execute(store, insert(EXCHANGES).values(row))
