@@ -11,13 +11,11 @@ from contextlib import contextmanager
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from statistics import median
-from typing import NamedTuple
 
 from arbstore.database import Database
 from arbstore.settings import Settings
 from benchmarks.figures import Figure
-from benchmarks.measure import Contender, Work, race
-from benchmarks.processors import busy_seconds
+from benchmarks.measure import Contender, Timing, Work, race
 from benchmarks.quotes import recent
 from benchmarks.server import Server, Stand
 from benchmarks.sizes import Sizes
@@ -25,13 +23,6 @@ from benchmarks.sizes import Sizes
 _BATCHES = 10  # transactions of a run
 _WRITERS = (1, 2, 4, 8)
 _SATURATED = 0.9
-
-
-class _Share(NamedTuple):
-    """Processors that a run kept busy: the writers, and the whole machine."""
-
-    writers: float
-    machine: float
 
 
 def _write(url: str, symbols: Sequence[int], rows: int, pipe: Connection) -> None:
@@ -83,22 +74,22 @@ def _writers(stand: Stand, count: int, rows: int) -> Iterator[list[Connection]]:
             process.join()
 
 
-def _run(pipes: Sequence[Connection], shares: list[_Share]) -> Work:
+def _run(pipes: Sequence[Connection], spent: list[float]) -> Work:
     async def work() -> None:
-        began, busy = time.perf_counter(), busy_seconds()
         for pipe in pipes:
             pipe.send(None)
-        writing = sum(pipe.recv() for pipe in pipes)
-        taken = time.perf_counter() - began
-        shares.append(_Share(writing / taken, (busy_seconds() - busy) / taken))
+        spent.append(sum(pipe.recv() for pipe in pipes))
 
     return work
 
 
-def _limit(shares: Sequence[_Share]) -> str:
+def _limit(timing: Timing, spent: Sequence[float]) -> str:
     """Say which processors were busy: what is not the writers' is the server's, and the system's."""
     cores = os.cpu_count() or 1
-    writers, machine = (median(values) for values in zip(*shares, strict=True))
+    writers, machine = (
+        median(each / taken for each, taken in zip(seconds[-len(timing.seconds) :], timing.seconds, strict=True))
+        for seconds in (spent, timing.machine)
+    )
     rest = max(0.0, machine - writers)
     used = f"cores busy: {writers:.1f} with the writers, {rest:.1f} with the server, of {cores}"
     if machine >= _SATURATED * cores:
@@ -110,11 +101,11 @@ async def growth(server: Server, sizes: Sizes) -> list[Figure]:
     """Measure the rate of several writers against that of one."""
     counts = [count for count in _WRITERS if count <= sizes.processes]
     rows = max(_BATCHES, sizes.batch // _BATCHES * _BATCHES)
-    shares: dict[int, list[_Share]] = defaultdict(list)
+    spent: dict[int, list[float]] = defaultdict(list)
     async with server.stand(sizes.symbols) as stand:
         with _writers(stand, max(counts), rows) as pipes:
             contenders = [
-                Contender(_name(count), _run(pipes[:count], shares[count]), count * rows, stand.empty)
+                Contender(_name(count), _run(pipes[:count], spent[count]), count * rows, stand.empty)
                 for count in counts
             ]
             times = await race(contenders, sizes.heavy_rounds)
@@ -123,7 +114,7 @@ async def growth(server: Server, sizes: Sizes) -> list[Figure]:
             name=f"{_name(count)}, {rows // _BATCHES:,} rows a transaction",
             ours=times[_name(count)],
             theirs=times[_name(1)],
-            note=_limit(shares[count]),
+            note=_limit(times[_name(count)], spent[count]),
         )
         for count in counts
     ]

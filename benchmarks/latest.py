@@ -1,11 +1,15 @@
-"""`latest` of many symbols: over a short history and over one a hundred times as long, and against DISTINCT ON."""
+"""`latest`, and `history` of little: over a short history and over one a hundred times as long."""
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime, timedelta
+
 from arbstore.database import Database
+from arbstore.services.book_tickers import BookTickers
 from benchmarks.figures import Aspect, Figure
 from benchmarks.measure import Contender, Work, race
-from benchmarks.server import TABLE, Server, Stand
+from benchmarks.server import EXCHANGES, TABLE, Server, Stand, base
 from benchmarks.sizes import LONGER, Sizes
 
 # Three minutes apart: the long history of the usual sizes is 200 hours, which are 400 chunks.
@@ -21,10 +25,27 @@ _DISTINCT_ON = (
 )
 
 
-def _latest(db: Database) -> Work:
+_Read = Callable[[BookTickers], Awaitable[object]]
+_PAIR = (EXCHANGES[0], base(0), "USDT")
+
+
+def _last_hour(tickers: BookTickers) -> Awaitable[object]:
+    return tickers.history(*_PAIR, since=datetime.now(UTC) - timedelta(hours=1))
+
+
+_READS: Mapping[str, _Read] = {
+    "latest of one exchange": lambda tickers: tickers.latest(EXCHANGES[0]),
+    "latest of one pair": lambda tickers: tickers.latest(*_PAIR),
+    "latest, at most a day old": lambda tickers: tickers.latest(max_age=timedelta(days=1)),
+    "history, the last 20 rows": lambda tickers: tickers.history(*_PAIR, limit=20),
+    "history, the last hour": _last_hour,
+}
+
+
+def _reading(db: Database, read: _Read) -> Work:
     async def work() -> None:
         async with db.begin() as store:
-            await store.book_tickers.latest()
+            await read(store.book_tickers)
 
     return work
 
@@ -40,29 +61,26 @@ async def latest(server: Server, sizes: Sizes) -> list[Figure]:
     async with server.stand(sizes.quoted) as short, server.stand(sizes.quoted) as long:
         await _fill(short, sizes.short)
         await _fill(long, sizes.short * LONGER)
-        times = await race(
-            [
-                Contender(f"itself, {sizes.short} rows each", _latest(short.db)),
-                Contender("arbstore", _latest(long.db)),
-            ],
-            # Milliseconds each: many rounds, or the median is one of outliers.
-            5 * sizes.rounds,
-        )
+        rows = f"{sizes.short * LONGER:,} rows each"
+        name = f"latest of {sizes.quoted:,} symbols"
+        figures = [await _longer(f"{name}, {rows}", short, long, lambda tickers: tickers.latest(), sizes)]
         all_rows = await race(
             [
                 Contender("DISTINCT ON", lambda: long.raw.fetch(_DISTINCT_ON)),
-                Contender("arbstore", _latest(long.db)),
+                Contender("arbstore", _reading(long.db, lambda tickers: tickers.latest())),
             ],
             min(3, sizes.rounds),  # DISTINCT ON takes seconds, and the ratio is not a near thing
         )
-    name = f"latest of {sizes.quoted:,} symbols, {sizes.short * LONGER:,} rows each"
-    return [
-        Figure(
-            name=name,
-            ours=times["arbstore"],
-            theirs=times[f"itself, {sizes.short} rows each"],
-            bound=1.3,
-            aspect=Aspect.TIME,
-        ),
-        Figure(name=name, ours=all_rows["arbstore"], theirs=all_rows["DISTINCT ON"], bound=50),
-    ]
+        figures.append(
+            Figure(name=f"{name}, {rows}", ours=all_rows["arbstore"], theirs=all_rows["DISTINCT ON"], bound=50)
+        )
+        return figures + [await _longer(f"{part}, {rows}", short, long, read, sizes) for part, read in _READS.items()]
+
+
+async def _longer(name: str, short: Stand, long: Stand, read: _Read, sizes: Sizes) -> Figure:
+    itself = f"itself, {sizes.short} rows each"
+    times = await race(
+        [Contender(itself, _reading(short.db, read)), Contender("arbstore", _reading(long.db, read))],
+        5 * sizes.rounds,  # of milliseconds each: of few, the median is one of outliers
+    )
+    return Figure(name=name, ours=times["arbstore"], theirs=times[itself], bound=1.3, aspect=Aspect.TIME)

@@ -6,9 +6,11 @@ import gc
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from statistics import median
-from time import perf_counter
+from time import perf_counter, process_time
 
 import msgspec
+
+from benchmarks.processors import busy_seconds
 
 Work = Callable[[], Awaitable[object]]
 
@@ -28,11 +30,16 @@ class Contender:
 
 
 class Timing(msgspec.Struct, frozen=True):
-    """The seconds of each round of one contender, without those of the first, which warms up."""
+    """The seconds of each round of one contender, without those of the first, which warms up.
+
+    `client` and `machine` are seconds of processor: of this process, and of all there are.
+    """
 
     name: str
     units: int
     seconds: list[float]
+    client: list[float] = []
+    machine: list[float] = []
 
     @property
     def per_unit(self) -> float:
@@ -45,23 +52,26 @@ async def race(contenders: Sequence[Contender], rounds: int) -> dict[str, Timing
 
     Garbage is collected as in any program, but not among what was there before: the rows were made by the benchmark.
     """
-    seconds: dict[str, list[float]] = {contender.name: [] for contender in contenders}
+    timings = {each.name: Timing(each.name, each.units, [], [], []) for each in contenders}
     gc.collect()
     gc.freeze()
     try:
         for number in range(rounds + 1):
             for contender in contenders if number % 2 else reversed(contenders):
-                taken = await _timed(contender)
+                taken, client, machine = await _timed(contender)
                 if number:
-                    seconds[contender.name].append(taken)
+                    timing = timings[contender.name]
+                    timing.seconds.append(taken)
+                    timing.client.append(client)
+                    timing.machine.append(machine)
     finally:
         gc.unfreeze()
-    return {each.name: Timing(each.name, each.units, seconds[each.name]) for each in contenders}
+    return timings
 
 
-async def _timed(contender: Contender) -> float:
+async def _timed(contender: Contender) -> tuple[float, float, float]:
     await contender.prepare()
     gc.collect()
-    began = perf_counter()
+    busy, client, began = busy_seconds(), process_time(), perf_counter()
     await contender.work()
-    return perf_counter() - began
+    return perf_counter() - began, process_time() - client, busy_seconds() - busy

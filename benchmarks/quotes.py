@@ -40,6 +40,10 @@ class Batch:
         """Return the first rows."""
         return Batch(self.records[:rows])
 
+    def halves(self) -> tuple[Batch, Batch]:
+        """Return every second row, and those between them."""
+        return Batch(self.records[::2]), Batch(self.records[1::2])
+
     def split(self, rows: int) -> list[list[BookTicker]]:
         """Return the records in batches of so many."""
         return [self.records[start : start + rows] for start in range(0, len(self.records), rows)]

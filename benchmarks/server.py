@@ -53,6 +53,16 @@ class Stand:
         if await self.raw.fetchval("SELECT pg_has_role(current_user, 'pg_checkpoint', 'member')"):
             await self.raw.execute("CHECKPOINT")
 
+    async def compress(self) -> None:
+        """Compress all chunks of the table."""
+        for chunk in await self.chunks():
+            await self.raw.execute(f"CALL convert_to_columnstore('{chunk}')")
+
+    async def decompress(self) -> None:
+        """Bring all chunks of the table back to rows."""
+        for chunk in await self.chunks():
+            await self.raw.execute(f"CALL convert_to_rowstore('{chunk}', if_columnstore => true)")
+
     async def chunks(self) -> list[str]:
         """Return the chunks of the table, none where it is an ordinary one."""
         found = await self.raw.fetch(

@@ -15,6 +15,7 @@ class Sizes:
 
     rounds: int = 9
     batch: int = BATCH  # book tickers inserted at once
+    small_batch: int = 1_000  # of those that meet compressed chunks
     symbols: int = 100  # that a batch is about
     transactions: int = 200  # of one row, or of ten
     history: int = 1_000_000  # rows of one symbol, read at once
@@ -35,6 +36,7 @@ class Sizes:
         return cls(
             rounds=rounds,
             batch=batch,
+            small_batch=part(cls.small_batch, 2),
             transactions=part(cls.transactions, 5),
             history=max(100, round(cls.history * share)),
             quoted=part(cls.quoted, 4),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from statistics import median
 from typing import Any
 
 import asyncpg
@@ -14,7 +15,7 @@ from arbstore.models import BookTickerSnapshot
 from arbstore.records import BookTicker
 from arbstore.settings import Settings
 from benchmarks.figures import Figure
-from benchmarks.measure import Contender, Work, race
+from benchmarks.measure import Contender, Timing, Work, race
 from benchmarks.quotes import COLUMNS, Batch, recent
 from benchmarks.server import TABLE, Server, Stand
 from benchmarks.sizes import Sizes
@@ -124,22 +125,28 @@ async def _insert_new(stand: Stand, checked: Database, sizes: Sizes) -> list[Fig
         ],
         sizes.rounds,
     )
-    chunked = await stand.is_chunked()
+    chunked, may = await stand.is_chunked(), await stand.raw.fetchval(_MAY_CHECK_ONCE)
     name, again = f"insert {rows:,} new book tickers", f"insert the same {rows:,} again"
     new, bare = times["arbstore"], times["asyncpg COPY"]
+    once = f"{name}, foreign keys checked once"
     return [
-        Figure(name=name, ours=new, theirs=bare, bound=0.85),
-        Figure(name=name, ours=new, theirs=times["asyncpg COPY, sorted beforehand"]),
-        Figure(name=name, ours=new, theirs=times["one upsert a row"], bound=40 if chunked else 20),
-        Figure(name=name, ours=new, theirs=times["SQLAlchemy list of dicts"], bound=3.5 if chunked else 2),
-        Figure(name=name, ours=new, theirs=times["advanced-alchemy upsert_many"]),
-        Figure(
-            name=f"{name}, foreign keys checked once",
-            ours=times["arbstore, keys checked once"],
-            theirs=bare,
-            bound=1.8,
-            note="" if await stand.raw.fetchval(_MAY_CHECK_ONCE) else "the role may not: checked row by row",
-        ),
-        Figure(name=again, ours=times["arbstore, again"], theirs=bare, bound=0.6),
-        Figure(name=f"{again}, each with another quantity", ours=times["arbstore, again, changed"], theirs=bare),
+        _figure(name, new, bare, 0.85),
+        _figure(name, new, times["asyncpg COPY, sorted beforehand"]),
+        _figure(name, new, times["one upsert a row"], 40 if chunked else 20),
+        _figure(name, new, times["SQLAlchemy list of dicts"], 3.5 if chunked else 2),
+        _figure(name, new, times["advanced-alchemy upsert_many"]),
+        _figure(once, times["arbstore, keys checked once"], bare, 1.8, "" if may else "the role may not"),
+        _figure(again, times["arbstore, again"], bare, 0.6),
+        _figure(f"{again}, each with another quantity", times["arbstore, again, changed"], bare),
     ]
+
+
+def _figure(name: str, ours: Timing, theirs: Timing, bound: float | None = None, note: str = "") -> Figure:
+    spent = f"processor: {_spent(ours, ours.units)} : {_spent(theirs, ours.units)}"
+    return Figure(name=name, ours=ours, theirs=theirs, bound=bound, note="; ".join(filter(None, (note, spent))))
+
+
+def _spent(timing: Timing, units: int) -> str:
+    """Say the seconds of processor that so many rows cost, the client's and then what others used."""
+    client, machine = (median(seconds) * units / timing.units for seconds in (timing.client, timing.machine))
+    return f"{client:.2f} + {max(0.0, machine - client):.2f} s"

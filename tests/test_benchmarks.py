@@ -22,8 +22,9 @@ FEW = Sizes.of(200, rounds=1)
 
 @pytest.mark.parametrize("name", BENCHMARKS)
 async def test_a_benchmark_runs_to_its_end(arbstore_server: URL, name: str) -> None:
-    figures = await BENCHMARKS[name](Server(arbstore_server), FEW)
-    assert figures
+    server = Server(arbstore_server)
+    figures = await BENCHMARKS[name](server, FEW)
+    assert figures or (name == "compressed" and (await server.describe())["edition"] != "community")
     for figure in figures:
         assert min(figure.ours.seconds + figure.theirs.seconds) > 0
         assert figure.spread[0] <= figure.ratio <= figure.spread[1]

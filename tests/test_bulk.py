@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from random import Random
 from typing import Any
 from uuid import uuid4
 
@@ -16,7 +17,7 @@ from arbstore import bulk, models
 from arbstore.bulk import InsertResult
 from arbstore.database import Database, Store
 from arbstore.errors import DatabaseConnectionError, UnknownSymbolError, ValidationError
-from arbstore.records import BookTicker, Side, Symbol, Trade, columns
+from arbstore.records import BookTicker, Exchange, Side, Symbol, Trade, columns
 from arbstore.timescale import catalog
 from arbstore.timescale.edition import Feature
 from tests.conftest import NOON, listing, quote
@@ -89,21 +90,26 @@ async def test_an_empty_batch_writes_nothing(store: Store) -> None:
     assert await store.book_tickers.insert([]) == InsertResult(0, 0, 0)
 
 
-async def test_rows_go_in_sorted_by_key(store: Store, symbol: Symbol, db: Database) -> None:
+@pytest.mark.parametrize("series", [1, 3, 60])
+async def test_rows_go_in_sorted_by_key(store: Store, exchange: Exchange, db: Database, series: int) -> None:
+    symbols = await store.symbols.add_many(exchange.id, [listing(f"COIN{number}") for number in range(series)])
     sent: list[Any] = []
 
     def note(_connection: object, _cursor: object, statement: str, parameters: Any, *_rest: object) -> None:
         if statement.startswith("INSERT INTO book_ticker_snapshots"):
             sent.append(parameters)
 
+    shuffled = Random(1).sample(range(240), 240)  # noqa: S311 # an order, and no secret
+    rows = [quote(symbols[number % series], 1.0 + number, at(number // 2 // series)) for number in shuffled]
     event.listen(db.engine.sync_engine, "before_cursor_execute", note)
     try:
-        await store.book_tickers.insert([quote(symbol, 1.0, at(second)) for second in (5, 1, 4, 2, 3)])
+        await store.book_tickers.insert(rows)
     finally:
         event.remove(db.engine.sync_engine, "before_cursor_execute", note)
-    (parameters,) = sent
-    times = next(value for value in parameters if isinstance(value, list) and value[0] == at(1))
-    assert times == [at(second) for second in (1, 2, 3, 4, 5)]
+    ((times, ids, bids, *_),) = sent
+    # Of each two rows of a key the later one.
+    last = {(row.symbol_id, row.timestamp): row.bid_price for row in rows}
+    assert list(zip(ids, times, bids, strict=True)) == [(*key, last[key]) for key in sorted(last)]
 
 
 async def test_writers_of_overlapping_keys_in_different_orders_do_not_deadlock(committed_db: Database) -> None:

@@ -6,9 +6,10 @@ exists already, they are merged: from arrays, or, if they are very many, from a 
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from itertools import compress, count, islice
+from itertools import chain, compress, count, islice
 from operator import eq
 from typing import Any, NamedTuple
 
@@ -111,9 +112,11 @@ async def upsert(session: AsyncSession, table: Table, columns: Mapping[str, Sequ
 def _order(key: Sequence[Sequence[Any]]) -> Sequence[int]:
     """Return the numbers of the rows, sorted by key; of equal keys only the last one's."""
     # Writers that upsert overlapping keys in different orders deadlock; and an index grows faster in its own order.
-    order: Sequence[int] = range(len(key[0]))
-    for values in reversed(key):
+    series, *others = key
+    order: Sequence[int] = range(len(series))
+    for values in reversed(others):
         order = sorted(order, key=values.__getitem__)
+    order = _grouped(series, order)
     # Of the time, or what else the key ends with, equal neighbours are few: only they are compared whole.
     last = list(map(key[-1].__getitem__, order))
     candidates = compress(count(), map(eq, last, islice(last, 1, None)))
@@ -121,6 +124,17 @@ def _order(key: Sequence[Sequence[Any]]) -> Sequence[int]:
     # The sorts are stable: of equal keys the one given last is the last here too.
     superseded = {one for one, other in pairs if all(values[one] == values[other] for values in key)}
     return [number for number in order if number not in superseded] if superseded else order
+
+
+def _grouped(values: Sequence[int], order: Sequence[int]) -> Sequence[int]:
+    """Return the numbers sorted by these values, in their own order where those are equal."""
+    if len(set(values)) > len(values) // 16:
+        return sorted(order, key=values.__getitem__)
+    # Of few series, collecting the rows of each takes a third of the time of a sort.
+    groups: dict[int, list[int]] = defaultdict(list)
+    for number in order:
+        groups[values[number]].append(number)
+    return list(chain.from_iterable(groups[value] for value in sorted(groups)))
 
 
 async def _write(session: AsyncSession, rows: _Rows) -> None:
