@@ -15,11 +15,11 @@ _OURS, _THEIRS = "arbstore", "itself, not compressed"
 
 async def compressed(server: Server, sizes: Sizes) -> list[Figure]:
     """Measure late rows, and rows that are there already, in large batches and in small ones."""
-    async with server.stand(sizes.symbols) as stand:
+    async with server.stand(sizes.listed) as stand:
         async with stand.db.engine.connect() as connection:
             if not (await connection.run_sync(catalog.edition)).has(Feature.COLUMNSTORE):
                 return []
-        there, late = recent(sizes.batch, stand.symbols).halves()
+        there, late = recent(sizes.batch, stand.symbols[: sizes.symbols]).halves()
         figures = []
         for rows in (len(there.records), sizes.small_batch):
             for name, batch in (("late rows", late), ("rows again", there)):

@@ -102,7 +102,7 @@ async def growth(server: Server, sizes: Sizes) -> list[Figure]:
     counts = [count for count in _WRITERS if count <= sizes.processes]
     rows = max(_BATCHES, sizes.batch // _BATCHES * _BATCHES)
     spent: dict[int, list[float]] = defaultdict(list)
-    async with server.stand(sizes.symbols) as stand:
+    async with server.stand(sizes.listed) as stand:
         with _writers(stand, max(counts), rows) as pipes:
             contenders = [
                 Contender(_name(count), _run(pipes[:count], spent[count]), count * rows, stand.empty)

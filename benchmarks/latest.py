@@ -58,11 +58,11 @@ async def _fill(stand: Stand, rows: int) -> None:
 
 async def latest(server: Server, sizes: Sizes) -> list[Figure]:
     """Measure two databases side by side, whose histories differ in length."""
-    async with server.stand(sizes.quoted) as short, server.stand(sizes.quoted) as long:
+    async with server.stand(sizes.listed) as short, server.stand(sizes.listed) as long:
         await _fill(short, sizes.short)
         await _fill(long, sizes.short * LONGER)
         rows = f"{sizes.short * LONGER:,} rows each"
-        name = f"latest of {sizes.quoted:,} symbols"
+        name = f"latest of {sizes.listed:,} symbols"
         figures = [await _longer(f"{name}, {rows}", short, long, lambda tickers: tickers.latest(), sizes)]
         all_rows = await race(
             [

@@ -105,7 +105,10 @@ class Server:
             async with Database(url.render_as_string(hide_password=False), settings=given) as db:
                 raw = await asyncpg.connect(_plain(url))
                 try:
-                    yield Stand(db, raw, await _register(db, symbols))
+                    registered = await _register(db, symbols)
+                    # As a server would have done by and by, in the middle of a run.
+                    await raw.execute("VACUUM ANALYZE exchanges, symbols")
+                    yield Stand(db, raw, registered)
                 finally:
                     await raw.close()
         finally:

@@ -15,11 +15,11 @@ class Sizes:
 
     rounds: int = 9
     batch: int = BATCH  # book tickers inserted at once
+    listed: int = 1_000  # symbols that there are: `latest` is asked for all of them
+    symbols: int = 100  # of those, that a batch is about
     small_batch: int = 1_000  # of those that meet compressed chunks
-    symbols: int = 100  # that a batch is about
     transactions: int = 200  # of one row, or of ten
     history: int = 1_000_000  # rows of one symbol, read at once
-    quoted: int = 1_000  # symbols that `latest` is asked for
     short: int = 40  # rows of each of those; the long history has LONGER times as many
     lookups: int = 20_000
     processes: int = 8  # concurrent writers, at most
@@ -39,7 +39,7 @@ class Sizes:
             small_batch=part(cls.small_batch, 2),
             transactions=part(cls.transactions, 5),
             history=max(100, round(cls.history * share)),
-            quoted=part(cls.quoted, 4),
+            listed=part(cls.listed, 4),
             short=part(cls.short, 2),
             lookups=part(cls.lookups, 1_000),
             processes=cls.processes if share >= 1 else 2,

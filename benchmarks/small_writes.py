@@ -41,9 +41,9 @@ def _upserts(pool: asyncpg.Pool, batches: Sequence[list[tuple[Any, ...]]]) -> Wo
 async def insert_few(server: Server, sizes: Sizes) -> list[Figure]:
     """Measure small transactions against asyncpg's prepared upsert, from a pool, in a transaction."""
     figures = []
-    async with server.stand(sizes.symbols) as stand, asyncpg.create_pool(stand.url, min_size=1) as pool:
+    async with server.stand(sizes.listed) as stand, asyncpg.create_pool(stand.url, min_size=1) as pool:
         for rows, name in ((1, "insert one row"), (10, "insert 10 rows")):
-            batches = recent(rows * sizes.transactions, stand.symbols).split(rows)
+            batches = recent(rows * sizes.transactions, stand.symbols[: sizes.symbols]).split(rows)
             ready = [Batch(batch).tuples for batch in batches]
             times = await race(
                 [

@@ -93,12 +93,12 @@ def _upsert_many(db: Database, batch: Batch) -> Work:
 async def insert_new(server: Server, sizes: Sizes) -> list[Figure]:
     """Measure a batch of new rows against COPY and against what else is done; then the same batch again."""
     settings = Settings.load(statement_timeout=0, batch_checked_foreign_keys=True)
-    async with server.stand(sizes.symbols) as stand, Database(stand.url, settings=settings) as checked:
+    async with server.stand(sizes.listed) as stand, Database(stand.url, settings=settings) as checked:
         return await _insert_new(stand, checked, sizes)
 
 
 async def _insert_new(stand: Stand, checked: Database, sizes: Sizes) -> list[Figure]:
-    batch = recent(sizes.batch, stand.symbols)
+    batch = recent(sizes.batch, stand.symbols[: sizes.symbols])
     # Those that take seconds get fewer rows: what counts is the time a row.
     tenth = batch.part(max(1, sizes.batch // 10))
     copy = bare_copy(stand.raw, batch.arriving)
