@@ -20,6 +20,7 @@ import pyarrow as pa  # type: ignore[import-untyped] # it has no types
 import pyarrow.parquet as pq  # type: ignore[import-untyped] # it has no types
 import pytest
 import pytest_asyncio
+from adbc_driver_postgresql import dbapi  # type: ignore[import-untyped] # it has no types
 from sqlalchemy import text
 
 from arbstore.database import Database, Store
@@ -33,7 +34,8 @@ from arbstore.errors import (
     UnknownSymbolError,
     ValidationError,
 )
-from arbstore.frames.connection import Reading, conninfo
+from arbstore.frames.connections import Connections
+from arbstore.frames.reading import Reading, conninfo
 from arbstore.frames.schema import reversed_batch
 from arbstore.records import Side, Trade
 from arbstore.settings import Settings
@@ -322,12 +324,17 @@ def opened(db: Database, **given: Any) -> Database:
     return Database(settings=Settings.load(database_url=url, application_name="watched", **given))
 
 
-async def of_watched(db: Database, condition: str) -> int:
+async def of_watched(db: Database, condition: str, what: str = "pid") -> int:
     """Return how many connections of the watched Database are so, by `pg_stat_activity`."""
     of_it = "application_name = 'watched' AND datname = current_database()"
     async with db.engine.connect() as connection:
-        found = await connection.scalar(text(f"SELECT count(*) FROM pg_stat_activity WHERE {of_it} AND {condition}"))  # noqa: S608 # ours
-    return int(found or 0)
+        statement = f"SELECT count({what}) FROM pg_stat_activity WHERE {of_it} AND {condition}"  # noqa: S608 # ours
+        return int(await connection.scalar(text(statement)) or 0)
+
+
+async def end_watched(db: Database, condition: str) -> None:
+    """End the one connection of the watched Database that is so."""
+    assert await of_watched(db, condition, "pg_terminate_backend(pid, 5000)") == 1
 
 
 async def until(db: Database, condition: str, count: int) -> None:
@@ -441,18 +448,99 @@ def files(folder: Path) -> list[Path]:
     return sorted(folder.iterdir())
 
 
+IDLE = "state = 'idle' AND query LIKE 'COMMIT%'"  # of the frames; the pool's have rolled back
+
+
+async def test_a_connection_that_was_read_to_its_end_serves_the_next_read(
+    committed_db: Database, watched: Database
+) -> None:
+    await fill_quotes(committed_db, MANY)
+    before = await of_watched(committed_db, "true")
+    for _ in range(3):
+        assert len(await watched.frames.history("book_tickers", *PAIR)) == MANY
+        assert await of_watched(committed_db, "true") == before + 1
+        assert await of_watched(committed_db, IDLE) == 1
+    await watched.close()
+    await until(committed_db, "true", 0)
+
+
+async def test_no_more_connections_are_kept_than_the_pool_keeps(committed_db: Database) -> None:
+    await fill_quotes(committed_db, MANY)
+    async with opened(committed_db, pool_size=2, max_overflow=4) as db:
+        reads = [db.frames.history("book_tickers", *PAIR) for _ in range(6)]
+        assert [len(table) for table in await asyncio.gather(*reads)] == [MANY] * 6
+        await until(committed_db, IDLE, 2)
+
+
+async def test_connections_of_other_settings_make_room(committed_db: Database) -> None:
+    await fill_quotes(committed_db, MANY)
+    async with opened(committed_db, pool_size=2, max_overflow=0) as db:
+        await asyncio.gather(*(db.frames.history("book_tickers", *PAIR) for _ in range(2)))
+        await until(committed_db, IDLE, 2)
+        async with aclosing(db.frames.batches("book_tickers", *PAIR)) as batches:  # these have no statement_timeout
+            await anext(batches)
+            await until(committed_db, IDLE, 1)
+
+
+@pytest.mark.parametrize("leave", ["early", "cancelled"])
+async def test_a_connection_that_was_not_read_to_its_end_serves_nobody_else(
+    committed_db: Database, watched: Database, leave: str
+) -> None:
+    await fill_quotes(committed_db, MANY)
+    if leave == "early":
+        async with aclosing(watched.frames.batches("book_tickers", *PAIR)) as batches:
+            await anext(batches)
+    else:
+        async with committed_db.engine.begin() as connection:
+            await connection.execute(text("LOCK TABLE book_ticker_snapshots IN ACCESS EXCLUSIVE MODE"))
+            task = asyncio.create_task(watched.frames.history("book_tickers", *PAIR))
+            await until(committed_db, WAITS, 1)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+    await until(committed_db, COPIES, 0)
+    assert await of_watched(committed_db, IDLE) == 0
+
+
+async def test_a_kept_connection_that_the_server_has_closed_is_replaced(
+    committed_db: Database, watched: Database
+) -> None:
+    await fill_quotes(committed_db, MANY)
+    for _ in range(2):
+        assert len(await watched.frames.history("book_tickers", *PAIR)) == MANY
+        await end_watched(committed_db, IDLE)
+
+
+async def test_a_statement_that_fails_is_not_tried_on_another_connection(
+    committed_db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connects: list[Any] = []
+    connect = dbapi.connect
+
+    def counted(*given: Any, **options: Any) -> Any:
+        connects.append(given)
+        return connect(*given, **options)
+
+    monkeypatch.setattr(dbapi, "connect", counted)
+    await fill_quotes(committed_db, MANY)
+    async with opened(committed_db, statement_timeout=0.5) as db:
+        assert len(await db.frames.history("book_tickers", *PAIR)) == MANY
+        async with committed_db.engine.begin() as connection:
+            await connection.execute(text("LOCK TABLE book_ticker_snapshots IN ACCESS EXCLUSIVE MODE"))
+            with pytest.raises(QueryTimeoutError):
+                await db.frames.history("book_tickers", *PAIR)
+        assert len(connects) == 1
+        assert len(await db.frames.history("book_tickers", *PAIR)) == MANY
+        assert len(connects) == 2  # what failed was closed
+
+
 async def test_a_lost_connection_is_an_error_of_ours(committed_db: Database, watched: Database) -> None:
     await fill(committed_db, lambda market: quote(market.btc))
     async with committed_db.engine.begin() as connection:
         await connection.execute(text("LOCK TABLE book_ticker_snapshots IN ACCESS EXCLUSIVE MODE"))
         task = asyncio.create_task(watched.frames.history("book_tickers", *PAIR))
         await until(committed_db, WAITS, 1)
-        await connection.execute(
-            text(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'watched'"
-                " AND datname = current_database() AND wait_event_type = 'Lock'"
-            )
-        )
+        await end_watched(committed_db, WAITS)
         with pytest.raises(DatabaseConnectionError):
             await task
 
@@ -469,7 +557,7 @@ def test_no_password_is_in_the_error_of_a_server_that_is_not_there() -> None:
     where = conninfo({"host": "127.0.0.1", "port": 1, "user": "u", "password": "hush"}, settings(), statement_timeout=1)
     assert "password='hush'" in where
     with pytest.raises(DatabaseConnectionError) as caught:
-        Reading(where, "SELECT 1").next()
+        Reading(where, "SELECT 1", Connections(settings())).next()
     assert "hush" not in str(caught.value) + str(caught.value.__cause__)
     assert "127.0.0.1" in str(caught.value)
 

@@ -1,8 +1,8 @@
 """History as Arrow tables, polars or pandas frames, record batches and Parquet files: the extra `frames`.
 
 What is asked for, and what is refused, is as in the services of a Store; `schema` says what the columns are. The
-history comes over connections of its own, one a call: it is what has been committed, and no transaction of the
-caller's. (On a database of tests, which commits nothing, it comes through its one connection, slower.)
+history comes over connections of the frames' own, each call's in a transaction of its own: it is what has been
+committed. (On a database of tests, which commits nothing, it comes through its one connection, slower.)
 """
 
 from __future__ import annotations
@@ -63,7 +63,8 @@ class Frames(Generic[F]):
 
     Reads do not hold up the event loop; where one is cancelled, so is what the server does for it. At once there may
     be `pool_size` + `max_overflow` of them, beside the pool; one more waits for its turn, and raises PoolExhaustedError
-    after `pool_timeout`. Batches that are not read to their end keep their turn until the generator is closed.
+    after `pool_timeout`. Batches that are not read to their end keep their turn until the generator is closed. Of the
+    connections `pool_size` are kept for the next reads, until the Database is closed.
     """
 
     def __init__(self, database: Database, convert: Callable[[pa.Table], F]) -> None:

@@ -10,25 +10,23 @@ import asyncio
 from collections.abc import AsyncGenerator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import pyarrow as pa  # type: ignore[import-untyped] # it has no types
 from sqlalchemy import Select
-from sqlalchemy.ext.asyncio import AsyncEngine
 
 from arbstore.database import Database
-from arbstore.errors import PoolExhaustedError, QueryTimeoutError, translated
-from arbstore.frames.connection import Reading, conninfo
+from arbstore.errors import QueryTimeoutError, translated
+from arbstore.frames.connections import Connections
+from arbstore.frames.reading import Reading, conninfo
 from arbstore.frames.schema import Shape
 
 _THREADS = 2  # one that reads, and one that stops it
-_places: WeakKeyDictionary[AsyncEngine, asyncio.Semaphore] = WeakKeyDictionary()  # both are of one loop
 
 
 async def stream(
     database: Database, statement: Select[Any], shape: Shape, *, server_timeout: float = 0, batch_timeout: float = 0
 ) -> AsyncGenerator[pa.RecordBatch, None]:
-    """Yield the rows in the schema of `shape`; cancelled or closed, cancel the statement and close the connection.
+    """Yield the rows in the schema of `shape`; cancelled or closed, cancel the statement.
 
     The timeouts, 0 for none, are of the whole statement, kept by the server, and of the wait for each batch. As many
     streams of a Database run at once as its pool may have connections; others wait, at most `pool_timeout`.
@@ -39,29 +37,14 @@ async def stream(
     address = None if engine.url.host or engine.url.query.get("host") else await _address(database)
     given: Mapping[str, Any] = engine.dialect.create_connect_args(engine.url)[1]
     where = conninfo(given, database.settings, statement_timeout=server_timeout, address=address)
-    places = await _taken_place(database)
-    reading, threads = Reading(where, sql), ThreadPoolExecutor(_THREADS, "arbstore-frames")
+    connections = Connections.of(database)
+    await connections.begin()
+    reading, threads = Reading(where, sql, connections), ThreadPoolExecutor(_THREADS, "arbstore-frames")
     try:
         while (batch := await _next(reading, threads, shape, batch_timeout)) is not None:
             yield batch
     finally:
-        await _stop(reading, threads, places)
-
-
-async def _taken_place(database: Database) -> asyncio.Semaphore:
-    """Wait for a place among the streams of the Database, and return what it is to be given back to."""
-    settings = database.settings
-    count = settings.pool_size + settings.max_overflow
-    places = _places.setdefault(database.engine, asyncio.Semaphore(count))
-    try:
-        async with asyncio.timeout(settings.pool_timeout):
-            await places.acquire()
-    except TimeoutError as error:
-        raise PoolExhaustedError(
-            f"{count} reads of frames are under way, and none ended in {settings.pool_timeout:g} seconds:"
-            " raise ARBSTORE_POOL_SIZE or read fewer at once"
-        ) from error
-    return places
+        await _stop(reading, threads, connections)
 
 
 async def _address(database: Database) -> Any:
@@ -86,14 +69,14 @@ async def _next(reading: Reading, threads: ThreadPoolExecutor, shape: Shape, pat
         raise QueryTimeoutError(f"the server has sent nothing for {patience:g} seconds (statement_timeout)") from error
 
 
-async def _stop(reading: Reading, threads: ThreadPoolExecutor, places: asyncio.Semaphore) -> None:
+async def _stop(reading: Reading, threads: ThreadPoolExecutor, connections: Connections) -> None:
     """Stop it in a thread, for it may have to wait; nothing waits for a connection that is still being made.
 
-    Its place is free when the connection is closed, whether that is waited for or not.
+    Its turn is over when the connection is free or closed, whether that is waited for or not.
     """
     stopping = asyncio.get_running_loop().run_in_executor(threads, reading.stop)
     stopping.add_done_callback(_forget)
-    stopping.add_done_callback(lambda _: places.release())
+    stopping.add_done_callback(lambda _: connections.end())
     threads.shutdown(wait=False)  # when they have done this
     if not reading.is_connecting:
         await asyncio.shield(stopping)

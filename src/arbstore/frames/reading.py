@@ -1,4 +1,4 @@
-"""A query's result in Arrow batches, over an ADBC connection of its own, read by threads."""
+"""A query's result in Arrow batches, over an ADBC connection that it has to itself, read by threads."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from adbc_driver_manager import AdbcStatusCode, Error
 from adbc_driver_postgresql import dbapi  # type: ignore[import-untyped] # it has no types
 
 from arbstore.errors import database_error
+from arbstore.frames.connections import Connections
 from arbstore.settings import Settings
 
 # Of the types that the tables have. Asked instead, the server would send every column of every chunk there is.
@@ -63,15 +64,17 @@ def _quoted(value: Any) -> str:
 class Reading:
     """One query's result. `next` blocks and is for one thread at a time; `stop` is for another one, at any time."""
 
-    def __init__(self, where: str, sql: str) -> None:
-        """Connect with the first `next`."""
+    def __init__(self, where: str, sql: str, connections: Connections) -> None:
+        """Connect with the first `next`, or take one of the connections that are open."""
         self._where = where
         self._sql = sql
+        self._connections = connections
         self._connection: Any = None
         self._cursor: Any = None
         self._batches: Iterator[pa.RecordBatch] | None = None
         self._stopped = False
         self._ended = False
+        self._complete = False
         self._free = threading.Lock()  # held while a thread reads
 
     @property
@@ -85,32 +88,59 @@ class Reading:
             if self._batches is None:
                 self._start()
             batch = None if self._stopped or self._batches is None else next(self._batches, None)
+            self._complete = batch is None and not self._stopped
             self._ended = batch is None
             return batch
 
     def _start(self) -> None:
+        kept = None if self._stopped else self._connections.take(self._where)
+        if kept is not None:
+            try:
+                self._execute(kept)
+            except (Error, OSError) as error:
+                if not _is_lost(error):
+                    raise
+                self._close()  # while it was idle: another one takes its place, as in the pool
+        if self._batches is None and not self._stopped:
+            self._execute(dbapi.connect(self._where, db_kwargs=_OPTIONS, autocommit=True))
+
+    def _execute(self, connection: Any) -> None:
+        self._connection = connection
         if not self._stopped:
             # In a transaction: without one PgBouncer may take another server for each step of a statement.
-            self._connection = dbapi.connect(self._where, db_kwargs=_OPTIONS)
-        if not self._stopped:
-            self._cursor = self._connection.cursor()
+            connection.adbc_connection.set_autocommit(False)
+            self._cursor = connection.cursor()
             self._cursor.execute(self._sql)
             # Not the public reader: its errors have lost their SQLSTATE.
             self._batches = iter(self._cursor._results.reader)
 
     def stop(self) -> None:
-        """Cancel what the server does, wait for the thread that reads, and close the connection."""
+        """Cancel what the server does, wait for the thread that reads, and close the connection.
+
+        One whose result was read to its end, and that nothing was cancelled on, is kept for another reading.
+        """
         self._stopped = True
+        cancelled = False
         while True:
             if self._cursor is not None and not self._ended:
+                cancelled = True  # it may come late, and would hit the next statement
                 with suppress(Error):  # a connection that is lost: there is nothing to cancel
                     self._cursor.adbc_cancel()
             if self._free.acquire(timeout=_BETWEEN_CANCELS):
                 break
         try:
+            if self._complete and not cancelled:
+                with suppress(Error):  # lost: it is closed
+                    self._keep()
             self._close()
         finally:
             self._free.release()
+
+    def _keep(self) -> None:
+        self._cursor.close()
+        self._connection.adbc_connection.set_autocommit(True)  # which commits
+        self._connections.keep(self._where, self._connection)
+        self._cursor = self._connection = None
 
     def _close(self) -> None:
         cursor, self._cursor = self._cursor, None
@@ -122,6 +152,15 @@ class Reading:
                     part.close()
 
 
+def _is_lost(error: Error | OSError) -> bool:
+    """Whether the connection is; the server's last words, if they came, are of class 57P."""
+    if isinstance(error, OSError):  # the driver's, where it has nothing better
+        return True
+    if error.sqlstate is None:
+        return error.status_code is AdbcStatusCode.IO
+    return error.sqlstate.startswith("57P")
+
+
 @contextmanager
 def _translated() -> Iterator[None]:
     try:
@@ -131,9 +170,8 @@ def _translated() -> Iterator[None]:
         text = said.get("PG_DIAG_MESSAGE_PRIMARY") or str(error).strip()
         if detail := said.get("PG_DIAG_MESSAGE_DETAIL"):
             text = f"{text}: {detail}"
-        lost = error.sqlstate is None and error.status_code is AdbcStatusCode.IO
-        raise database_error(" ".join(text.split()), error.sqlstate or "", lost=lost) from error
-    except OSError as error:  # the driver's, where it has nothing better
+        raise database_error(" ".join(text.split()), error.sqlstate or "", lost=_is_lost(error)) from error
+    except OSError as error:
         raise database_error(" ".join(str(error).split()), "", lost=True) from error
 
 
