@@ -523,12 +523,15 @@ async def test_a_statement_that_fails_is_not_tried_on_another_connection(
 
     monkeypatch.setattr(dbapi, "connect", counted)
     await fill_quotes(committed_db, MANY)
-    async with opened(committed_db, statement_timeout=0.5) as db:
+    async with opened(committed_db) as db:
         assert len(await db.frames.history("book_tickers", *PAIR)) == MANY
         async with committed_db.engine.begin() as connection:
             await connection.execute(text("LOCK TABLE book_ticker_snapshots IN ACCESS EXCLUSIVE MODE"))
+            task = asyncio.create_task(db.frames.history("book_tickers", *PAIR))
+            await until(committed_db, WAITS, 1)
+            await of_watched(committed_db, WAITS, "pg_cancel_backend(pid)")  # as statement_timeout does
             with pytest.raises(QueryTimeoutError):
-                await db.frames.history("book_tickers", *PAIR)
+                await task
         assert len(connects) == 1
         assert len(await db.frames.history("book_tickers", *PAIR)) == MANY
         assert len(connects) == 2  # what failed was closed

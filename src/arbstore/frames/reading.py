@@ -71,6 +71,7 @@ class Reading:
         self._connections = connections
         self._connection: Any = None
         self._cursor: Any = None
+        self._lost: list[Any] = []
         self._batches: Iterator[pa.RecordBatch] | None = None
         self._stopped = False
         self._ended = False
@@ -100,7 +101,8 @@ class Reading:
             except (Error, OSError) as error:
                 if not _is_lost(error):
                     raise
-                self._close()  # while it was idle: another one takes its place, as in the pool
+                # While it was idle: another one takes its place, as in the pool.
+                self._lost, self._cursor, self._connection = [self._cursor, kept], None, None
         if self._batches is None and not self._stopped:
             self._execute(dbapi.connect(self._where, db_kwargs=_OPTIONS, autocommit=True))
 
@@ -122,10 +124,10 @@ class Reading:
         self._stopped = True
         cancelled = False
         while True:
-            if self._cursor is not None and not self._ended:
+            if (cursor := self._cursor) is not None and not self._ended:
                 cancelled = True  # it may come late, and would hit the next statement
                 with suppress(Error):  # a connection that is lost: there is nothing to cancel
-                    self._cursor.adbc_cancel()
+                    cursor.adbc_cancel()
             if self._free.acquire(timeout=_BETWEEN_CANCELS):
                 break
         try:
@@ -143,10 +145,9 @@ class Reading:
         self._cursor = self._connection = None
 
     def _close(self) -> None:
-        cursor, self._cursor = self._cursor, None
-        connection, self._connection = self._connection, None
-        self._batches = None
-        for part in (cursor, connection):
+        parts = *self._lost, self._cursor, self._connection
+        self._lost, self._cursor, self._connection, self._batches = [], None, None, None
+        for part in parts:
             if part is not None:
                 with suppress(Error):  # lost, or with a cancelled result: it is closed all the same
                     part.close()
