@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from datetime import timedelta
 from decimal import Decimal
@@ -27,6 +28,7 @@ from arbstore.database import Database, Store
 from arbstore.errors import (
     ConfigurationError,
     DatabaseConnectionError,
+    DatabaseError,
     PoolExhaustedError,
     QueryTimeoutError,
     SchemaOutOfDateError,
@@ -511,8 +513,11 @@ async def test_a_kept_connection_that_the_server_has_closed_is_replaced(
         await end_watched(committed_db, IDLE)
 
 
+@pytest.mark.parametrize(
+    ("end", "error"), [("pg_cancel_backend", QueryTimeoutError), ("pg_terminate_backend", DatabaseConnectionError)]
+)
 async def test_a_statement_that_fails_is_not_tried_on_another_connection(
-    committed_db: Database, monkeypatch: pytest.MonkeyPatch
+    committed_db: Database, monkeypatch: pytest.MonkeyPatch, end: str, error: type[DatabaseError]
 ) -> None:
     connects: list[Any] = []
     connect = dbapi.connect
@@ -529,8 +534,8 @@ async def test_a_statement_that_fails_is_not_tried_on_another_connection(
             await connection.execute(text("LOCK TABLE book_ticker_snapshots IN ACCESS EXCLUSIVE MODE"))
             task = asyncio.create_task(db.frames.history("book_tickers", *PAIR))
             await until(committed_db, WAITS, 1)
-            await of_watched(committed_db, WAITS, "pg_cancel_backend(pid)")  # as statement_timeout does
-            with pytest.raises(QueryTimeoutError):
+            assert await of_watched(committed_db, WAITS, f"{end}(pid)") == 1
+            with pytest.raises(error):
                 await task
         assert len(connects) == 1
         assert len(await db.frames.history("book_tickers", *PAIR)) == MANY
@@ -723,6 +728,31 @@ async def test_an_export_that_fails_or_is_cancelled_leaves_nothing(committed_db:
     with pytest.raises(UnknownSymbolError):
         await committed_db.frames.export(tmp_path / "x.parquet", "book_tickers", "BINANCE_SPOT", "NO", "USDT")
     assert files(tmp_path) == []
+
+
+async def test_an_export_that_is_cancelled_again_while_it_cleans_up_leaves_nothing(
+    committed_db: Database, tmp_path: Path
+) -> None:
+    await fill_quotes(committed_db, MANY)
+    started, free = asyncio.Event(), threading.Event()
+    path = tmp_path / "quotes.parquet"
+    task = asyncio.create_task(
+        committed_db.frames.export(path, "book_tickers", *PAIR, progress=lambda *_: started.set())
+    )
+    await started.wait()
+    with ThreadPoolExecutor(1) as threads:
+        asyncio.get_running_loop().set_default_executor(threads)
+        threads.submit(free.wait)  # what cleans up has to wait for its turn
+        for _ in range(2):
+            task.cancel()
+            await asyncio.sleep(0.1)
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        free.set()
+        async with asyncio.timeout(20):
+            while files(tmp_path):  # noqa: ASYNC110 # a folder has no event for it
+                await asyncio.sleep(0.01)
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor())
 
 
 async def test_a_full_disk_is_an_error_that_names_the_file(committed_db: Database, tmp_path: Path) -> None:

@@ -49,7 +49,8 @@ async def write_parquet(
                 progress(writer.rows, size)
         return await asyncio.to_thread(writer.finish)
     finally:
-        await asyncio.to_thread(writer.discard)
+        # Cancelled once more, it is done all the same: nobody else would.
+        await asyncio.shield(asyncio.to_thread(writer.discard))
 
 
 class _Writer:

@@ -71,7 +71,6 @@ class Reading:
         self._connections = connections
         self._connection: Any = None
         self._cursor: Any = None
-        self._lost: list[Any] = []
         self._batches: Iterator[pa.RecordBatch] | None = None
         self._stopped = False
         self._ended = False
@@ -94,27 +93,30 @@ class Reading:
             return batch
 
     def _start(self) -> None:
-        kept = None if self._stopped else self._connections.take(self._where)
-        if kept is not None:
-            try:
-                self._execute(kept)
-            except (Error, OSError) as error:
-                if not _is_lost(error):
-                    raise
-                # While it was idle: another one takes its place, as in the pool.
-                self._lost, self._cursor, self._connection = [self._cursor, kept], None, None
-        if self._batches is None and not self._stopped:
-            self._execute(dbapi.connect(self._where, db_kwargs=_OPTIONS, autocommit=True))
-
-    def _execute(self, connection: Any) -> None:
-        self._connection = connection
         if not self._stopped:
             # In a transaction: without one PgBouncer may take another server for each step of a statement.
-            connection.adbc_connection.set_autocommit(False)
-            self._cursor = connection.cursor()
+            self._connection = self._begun() or dbapi.connect(self._where, db_kwargs=_OPTIONS)
+        if not self._stopped:
+            self._cursor = self._connection.cursor()
             self._cursor.execute(self._sql)
             # Not the public reader: its errors have lost their SQLSTATE.
             self._batches = iter(self._cursor._results.reader)
+
+    def _begun(self) -> Any:
+        """Return a kept connection in a transaction, None where there is none, or it was lost while it was idle."""
+        kept = self._connections.take(self._where)
+        if kept is None:
+            return None
+        try:
+            kept.adbc_connection.set_autocommit(False)
+            with kept.cursor() as cursor:  # as the pool asks too: what fails from here on is not tried again
+                cursor.execute("SELECT 1")
+                cursor.fetchall()
+        except (Error, OSError):
+            with suppress(Error):
+                kept.close()
+            return None
+        return kept
 
     def stop(self) -> None:
         """Cancel what the server does, wait for the thread that reads, and close the connection.
@@ -145,21 +147,12 @@ class Reading:
         self._cursor = self._connection = None
 
     def _close(self) -> None:
-        parts = *self._lost, self._cursor, self._connection
-        self._lost, self._cursor, self._connection, self._batches = [], None, None, None
+        parts = self._cursor, self._connection
+        self._cursor = self._connection = self._batches = None
         for part in parts:
             if part is not None:
                 with suppress(Error):  # lost, or with a cancelled result: it is closed all the same
                     part.close()
-
-
-def _is_lost(error: Error | OSError) -> bool:
-    """Whether the connection is; the server's last words, if they came, are of class 57P."""
-    if isinstance(error, OSError):  # the driver's, where it has nothing better
-        return True
-    if error.sqlstate is None:
-        return error.status_code is AdbcStatusCode.IO
-    return error.sqlstate.startswith("57P")
 
 
 @contextmanager
@@ -171,8 +164,9 @@ def _translated() -> Iterator[None]:
         text = said.get("PG_DIAG_MESSAGE_PRIMARY") or str(error).strip()
         if detail := said.get("PG_DIAG_MESSAGE_DETAIL"):
             text = f"{text}: {detail}"
-        raise database_error(" ".join(text.split()), error.sqlstate or "", lost=_is_lost(error)) from error
-    except OSError as error:
+        lost = error.sqlstate is None and error.status_code is AdbcStatusCode.IO
+        raise database_error(" ".join(text.split()), error.sqlstate or "", lost=lost) from error
+    except OSError as error:  # the driver's, where it has nothing better
         raise database_error(" ".join(str(error).split()), "", lost=True) from error
 
 
