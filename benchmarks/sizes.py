@@ -17,10 +17,10 @@ class Sizes:
     batch: int = BATCH  # book tickers inserted at once
     listed: int = 1_000  # symbols that there are: `latest` is asked for all of them
     symbols: int = 100  # of those, that a batch is about
-    small_batch: int = 1_000  # of those that meet compressed chunks
+    small_batch: int = 1_000  # rows of a batch that is small, where it meets compressed chunks
     transactions: int = 200  # of one row, or of ten
     history: int = 1_000_000  # rows of one symbol, read at once
-    short: int = 40  # rows of each of those; the long history has LONGER times as many
+    short: int = 40  # rows of each listed symbol; the long history has LONGER times as many
     lookups: int = 20_000
     processes: int = 8  # concurrent writers, at most
     runs: int = 15  # of a program that starts

@@ -36,8 +36,8 @@ from arbstore.errors import (
     UnknownSymbolError,
     ValidationError,
 )
-from arbstore.frames.connections import Connections
-from arbstore.frames.reading import Reading, conninfo
+from arbstore.frames.connections import Connections, conninfo
+from arbstore.frames.reading import Reading
 from arbstore.frames.schema import reversed_batch
 from arbstore.records import Side, Trade
 from arbstore.settings import Settings

@@ -1,20 +1,66 @@
-"""The connections that the frames of one Database are read over: so many at once, and some kept open for the next."""
+"""The ADBC connections that the frames of a Database are read over: where they lead, how many, and which are kept."""
 
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 from weakref import WeakKeyDictionary
 
 from adbc_driver_manager import Error
+from adbc_driver_postgresql import dbapi  # type: ignore[import-untyped] # it has no types
 from sqlalchemy import Engine, event
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from arbstore.database import Database
 from arbstore.errors import PoolExhaustedError
 from arbstore.settings import Settings
+
+# Of the types that the tables have. Asked instead, the server would send every column of every chunk there is.
+_OPTIONS = {"adbc.postgresql.type_resolver_mode": "builtin"}
+
+
+def conninfo(given: Mapping[str, Any], settings: Settings, *, statement_timeout: float, address: Any = None) -> str:
+    """Return libpq's connection string for what asyncpg is given, with the password in it: it is to be shown nowhere.
+
+    `address` is where asyncpg is connected to, for a URL that names no host: the two search in other places. What libpq
+    has variables for that asyncpg does not read is said here too, if only to be nothing, where they would lead to
+    another server (PGHOSTADDR) or change the session (PGOPTIONS). It still obeys those that make it refuse, such as
+    PGREQUIREAUTH, and PGSERVICE, which cannot be nothing: it has to be in the file, and gives what is not said here.
+    """
+    host, port = given.get("host"), given.get("port")
+    if not host and address is not None:
+        host, port = _host_and_port(address)
+    values = {
+        "host": ",".join(host) if isinstance(host, list) else host,
+        "hostaddr": "",
+        "port": ",".join(map(str, port)) if isinstance(port, list) else port,
+        "user": given.get("user"),
+        "password": given.get("password"),
+        "dbname": given.get("database"),
+        "sslmode": settings.ssl_mode or given.get("ssl"),
+        "connect_timeout": max(2, math.ceil(settings.connect_timeout)),  # 1 is 2 to libpq, and 0 for ever
+        "application_name": settings.application_name,
+        "client_encoding": "UTF8",
+        "options": "",
+    }
+    if settings.prepared_statements:  # else there is PgBouncer, which refuses options; the same as in `engine`
+        values["options"] = f"-c jit=off -c statement_timeout={statement_timeout * 1000:.0f}"
+    return " ".join(f"{name}={_quoted(value)}" for name, value in values.items() if value is not None)
+
+
+def _host_and_port(address: Any) -> tuple[str, Any]:
+    if isinstance(address, tuple):
+        return address[0], address[1]
+    folder, _, name = str(address).rpartition("/")
+    return folder, name.rpartition(".")[2]  # /run/postgresql, .s.PGSQL.5432
+
+
+def _quoted(value: Any) -> str:
+    return "'" + str(value).replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
 class Connections:
@@ -59,11 +105,25 @@ class Connections:
         self._reading -= 1
         self._turns.release()
 
-    def take(self, where: str) -> Any:
-        """Return an idle connection to there; the server may have closed it meanwhile.
+    def connect(self, where: str) -> Any:
+        """Return a connection to there, in a transaction: an idle one that still lives, or a new one.
 
-        Return None where there is none: then another may be made, and idle ones of other settings leave room for it.
+        Blocks, and raises the driver's errors. To make room for a new one, idle ones of other settings are closed.
         """
+        if (kept := self._taken(where)) is not None:
+            try:
+                kept.adbc_connection.set_autocommit(False)
+                with kept.cursor() as cursor:  # as the pool asks too; what fails later is not tried again
+                    cursor.execute("SELECT 1")
+                    cursor.fetchall()
+            except (Error, OSError):
+                _close([kept])
+            else:
+                return kept
+        # In a transaction: without one PgBouncer may take another server for each step of a statement.
+        return dbapi.connect(where, db_kwargs=_OPTIONS)
+
+    def _taken(self, where: str) -> Any:
         with self._lock:
             place = next((place for place, (there, _) in enumerate(self._idle) if there == where), None)
             if place is not None:
@@ -73,7 +133,11 @@ class Connections:
         return None
 
     def keep(self, where: str, connection: Any) -> None:
-        """Keep the connection, which is in no transaction; where there are enough, the one idle for longest goes."""
+        """End its transaction, and keep it; where there are enough, the one idle for longest is closed.
+
+        Raises the driver's errors where it is lost; then it is still to be closed.
+        """
+        connection.adbc_connection.set_autocommit(True)  # which commits
         with self._lock:
             self._idle.append((where, connection))
             leaving = self._leaving(0 if self._disposed else self._settings.pool_size)

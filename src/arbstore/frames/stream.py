@@ -16,8 +16,8 @@ from sqlalchemy import Select
 
 from arbstore.database import Database
 from arbstore.errors import QueryTimeoutError, translated
-from arbstore.frames.connections import Connections
-from arbstore.frames.reading import Reading, conninfo
+from arbstore.frames.connections import Connections, conninfo
+from arbstore.frames.reading import Reading
 from arbstore.frames.schema import Shape
 
 _THREADS = 2  # one that reads, and one that stops it
