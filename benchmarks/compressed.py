@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from arbstore.timescale import Feature, catalog
+from alembic_timescaledb import Feature, catalog
 from benchmarks.figures import Aspect, Figure
 from benchmarks.measure import Contender, Work, race
 from benchmarks.quotes import Batch, recent

@@ -13,11 +13,11 @@ from pathlib import Path
 import asyncpg
 from sqlalchemy import URL, make_url, text
 
+from alembic_timescaledb import catalog
 from arbstore import embedded, testing
 from arbstore.database import Database
 from arbstore.records import Listing, SymbolType
 from arbstore.settings import EMBEDDED, Settings
-from arbstore.timescale import catalog
 
 EXCHANGES = ("BINANCE_SPOT", "GATEIO_SPOT", "MEXC_SPOT", "KRAKEN_SPOT")
 TABLE = "book_ticker_snapshots"

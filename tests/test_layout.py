@@ -13,16 +13,14 @@ SOURCE = Path(__file__).parents[1] / "src" / "arbstore"
 # A module may import what stands in its own line or further down.
 LAYERS = [
     {"cli"},
-    {"status", "sync"},
-    {"cleanup", "demo", "importers", "migrations", "testing"},
+    {"deploy", "demo", "ingest", "migrations", "testing"},
     {"database", "frames"},
-    {"embedded", "engine", "services"},
-    {"bulk", "cache"},
-    {"copying", "foreign_keys"},
-    {"models", "timescale", "records", "settings"},
+    {"embedded", "services"},
+    {"cache", "postgres"},
+    {"models", "kinds", "records", "settings", "locks"},
     {"errors", "lazy"},
 ]
-SQL = {"services", "bulk", "copying", "foreign_keys", "timescale"}
+SQL = {"services", "postgres"}
 VIEWS = SOURCE / "models" / "rollups.py"  # what a view is, its query says
 
 
@@ -64,7 +62,7 @@ def test_timescale_knows_nothing_of_markets() -> None:
     for part, path, tree in modules():
         if part == "timescale":
             ours = [name for name in imported(tree) if name.startswith("arbstore.")]
-            assert all(name.startswith("arbstore.timescale") for name in ours), path
+            assert all(name.startswith("alembic_timescaledb") for name in ours), path
 
 
 def test_records_know_nothing_of_sqlalchemy() -> None:

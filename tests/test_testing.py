@@ -129,7 +129,7 @@ def test_the_summary_names_the_tests_that_the_edition_left_out(pytester: pytest.
     pytester.makepyfile(
         """
         from arbstore.testing import skip_without
-        from arbstore.timescale import Edition, Feature
+        from alembic_timescaledb import Edition, Feature
 
         def test_of_candles(arbstore_url: str) -> None:
             skip_without(Edition.APACHE, Feature.HYPERTABLES)

@@ -7,7 +7,7 @@ from datetime import timedelta
 import sqlalchemy as sa
 from alembic import op
 
-import arbstore.timescale.operations  # noqa: F401 # gives op its hypertables
+import alembic_timescaledb.operations  # noqa: F401 # gives op its hypertables
 
 revision = "0003"
 down_revision = "0002"

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from alembic import op
 
-import arbstore.timescale.operations  # noqa: F401 # gives op its hypertables
+import alembic_timescaledb.operations  # noqa: F401 # gives op its hypertables
 
 revision = "0004"
 down_revision = "0003"

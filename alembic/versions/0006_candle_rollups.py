@@ -7,7 +7,7 @@ from datetime import timedelta
 import sqlalchemy as sa
 from alembic import op
 
-from arbstore.timescale.operations import edition_of  # and gives op its hypertables and aggregates
+from alembic_timescaledb.operations import edition_of  # and gives op its hypertables and aggregates
 
 revision = "0006"
 down_revision = "0005"

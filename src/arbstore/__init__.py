@@ -73,9 +73,9 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from arbstore.bulk import InsertResult
     from arbstore.cache import ReferenceCache
     from arbstore.database import Database, Store
+    from arbstore.postgres.upsert import InsertResult
     from arbstore.settings import Settings
 else:
     __getattr__, __dir__ = lazy.exports(

@@ -15,8 +15,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, c
 
 from arbstore import embedded
 from arbstore.cache import ReferenceCache
-from arbstore.engine import engine_options, reach, refuse_failed_commits
 from arbstore.errors import ConfigurationError, DatabaseConnectionError, translated
+from arbstore.postgres.engine import engine_options, reach, refuse_failed_commits
 from arbstore.services.balances import Balances
 from arbstore.services.book_tickers import BookTickers
 from arbstore.services.candles import Candles

@@ -18,16 +18,15 @@ from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy import Connection, text
 
+from alembic_timescaledb import catalog
+from alembic_timescaledb.catalog import Edition
+from arbstore import locks
 from arbstore.database import Database
 from arbstore.errors import ConfigurationError, DeployRunningError
 from arbstore.models import Base
 from arbstore.services import retention
-from arbstore.timescale import catalog
-from arbstore.timescale.catalog import Edition
 
-# Two deploys at once: the second waits here, then finds nothing to do. (crc32 of b"arbstore.migrations")
-_LOCK = 0x9E5A06A0
-_PLUGINS = ["alembic.autogenerate.*", "arbstore.timescale"]
+_PLUGINS = ["alembic.autogenerate.*", "alembic_timescaledb"]
 _RUNNING = threading.Lock()
 
 log = logging.getLogger(__name__)
@@ -94,7 +93,7 @@ async def turn(db: Database) -> AsyncIterator[None]:
     async with db.engine.begin() as connection:
         # It sits idle in this transaction while others do the work.
         await connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
-        if not await connection.scalar(text("SELECT pg_try_advisory_xact_lock(:key)"), {"key": _LOCK}):
+        if not await connection.scalar(text("SELECT pg_try_advisory_xact_lock(:key)"), {"key": locks.MIGRATIONS}):
             raise DeployRunningError
         yield
 
@@ -184,6 +183,6 @@ def _wait_for_turn(connection: Connection) -> None:
     """Keep other deploys out until the transaction ends, and let it take its time."""
     # Of the transaction: through PgBouncer a session's lock or setting would stay on another's connection.
     connection.execute(text("SET LOCAL statement_timeout = 0"))
-    if not connection.scalar(text("SELECT pg_try_advisory_xact_lock(:key)"), {"key": _LOCK}):
+    if not connection.scalar(text("SELECT pg_try_advisory_xact_lock(:key)"), {"key": locks.MIGRATIONS}):
         log.info("another deploy is under way: waiting for its end")
-        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": locks.MIGRATIONS})

@@ -29,11 +29,11 @@ import pytest_asyncio
 from sqlalchemy import URL, NullPool, make_url, text
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
+from alembic_timescaledb import Edition, Feature, catalog
 from arbstore import embedded, migrations
 from arbstore.database import Database, Store
-from arbstore.engine import engine_options
+from arbstore.postgres.engine import engine_options
 from arbstore.settings import EMBEDDED, Settings
-from arbstore.timescale import Edition, Feature, catalog
 
 T = TypeVar("T")
 

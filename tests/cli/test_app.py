@@ -16,7 +16,7 @@ import typer
 from arbstore import errors
 from arbstore.cli.command import Options, settings_of
 from arbstore.cli.failures import MEANINGS, reported
-from arbstore.importers import MalformedLineError
+from arbstore.ingest import MalformedLineError
 from tests.cli.conftest import PROGRAM, CommandLine, Shell
 
 SECRET = "s3cret-of-the-test"  # noqa: S105 # of no server

@@ -8,12 +8,12 @@ from typing import Any
 
 from sqlalchemy import text
 
+from alembic_timescaledb import Feature, aggregates, catalog, hypertables
 from arbstore import migrations
 from arbstore.database import Database
 from arbstore.models import Base
 from arbstore.records import Side, Trade
 from arbstore.testing import skip_without
-from arbstore.timescale import Feature, aggregates, catalog, hypertables
 from tests.cli.conftest import CommandLine
 from tests.conftest import listing
 

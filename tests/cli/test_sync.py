@@ -9,10 +9,10 @@ import pytest_asyncio
 from alembic import command
 from sqlalchemy import text
 
+from alembic_timescaledb import Edition, Feature, catalog
 from arbstore import migrations
 from arbstore.database import Database
 from arbstore.testing import skip_without
-from arbstore.timescale import Edition, Feature, catalog
 from tests.cli.conftest import CommandLine
 
 

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from alembic_timescaledb import hypertables
 from arbstore.cli.upkeep import stats_table
 from arbstore.database import Database
 from arbstore.models import Base
 from arbstore.services.maintenance import TableStats
-from arbstore.timescale import hypertables
 from tests.cli.conftest import CommandLine
 from tests.conftest import NOON, listing, quote
 

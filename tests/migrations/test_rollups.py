@@ -6,11 +6,11 @@ from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import func, select, text
 
+from alembic_timescaledb import catalog
 from arbstore import migrations
 from arbstore.database import Database, Store
 from arbstore.models import CandleRollup
 from arbstore.records import CandleSource, Symbol
-from arbstore.timescale import catalog
 from tests.services.bars import DAY, Row, assert_right, hard_quotes, hard_trades, rows_of
 from tests.services.cases import open_market
 from tests.services.test_refreshed_rollups import run_jobs

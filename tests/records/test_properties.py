@@ -8,9 +8,9 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import select
 
-from arbstore import bulk
 from arbstore.database import Store
 from arbstore.errors import ValidationError
+from arbstore.postgres import upsert as bulk
 from arbstore.records import FundingRate, Record, Snapshot, Symbol, columns
 from arbstore.services.series import Series
 from tests.records.domains import DOMAINS, FIELDS

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select, text
 
+from alembic_timescaledb import catalog, declared, hypertables
 from arbstore.database import Database, Store
 from arbstore.errors import ValidationError
 from arbstore.models import Base
 from arbstore.records import Candle, Tick
-from arbstore.timescale import catalog, declared, hypertables
 from tests.records.samples import TABLES
 from tests.services.cases import CASES, Case, Market, every_series, open_market
 

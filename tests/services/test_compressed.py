@@ -8,14 +8,14 @@ from typing import Any
 
 from sqlalchemy import func, select, text
 
+from alembic_timescaledb import Feature, catalog, declared
 from arbstore.database import Database, Store
-from arbstore.importers import Expired, IngestOptions, ingest
+from arbstore.ingest import Expired, IngestOptions, ingest
 from arbstore.models import Base
 from arbstore.records import Record
 from arbstore.testing import skip_without
-from arbstore.timescale import Feature, catalog, declared
 from tests.conftest import NOON
-from tests.importers.reading import TICKS
+from tests.ingest.reading import TICKS
 from tests.records.samples import TABLES
 from tests.services.cases import Case, Market, every_series, open_market
 

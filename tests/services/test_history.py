@@ -6,10 +6,10 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from alembic_timescaledb.hypertable import declared
 from arbstore.database import Store
 from arbstore.errors import UnknownExchangeError, UnknownSymbolError, ValidationError
 from arbstore.records import BookTicker, Candle, Opportunity, Trade
-from arbstore.timescale.hypertable import declared
 from tests.conftest import NOON
 from tests.records.samples import with_fields
 from tests.services.cases import (

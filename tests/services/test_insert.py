@@ -7,9 +7,9 @@ from zoneinfo import ZoneInfo
 import pytest
 from sqlalchemy import func, select, text
 
-from arbstore.bulk import InsertResult
 from arbstore.database import Database, Store
 from arbstore.errors import UnknownExchangeError, UnknownSymbolError, ValidationError
+from arbstore.postgres.upsert import InsertResult
 from arbstore.records import Balance, BookTicker, CollectorStatus, Opportunity, Trade
 from tests.conftest import NOON
 from tests.records.samples import TABLES, mapping, with_fields

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 from sqlalchemy import update
 
+from alembic_timescaledb.hypertable import declared
 from arbstore.database import Store
 from arbstore.errors import UnknownExchangeError, ValidationError
 from arbstore.models import Base
 from arbstore.records import Balance, BookTicker, Opportunity
-from arbstore.timescale.hypertable import declared
 from tests.conftest import NOON
 from tests.services.cases import (
     Case,

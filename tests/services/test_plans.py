@@ -11,9 +11,9 @@ import pytest
 from sqlalchemy import Connection, event, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from alembic_timescaledb import catalog
 from arbstore.database import Database, Store
 from arbstore.records import BookTicker, Trade
-from arbstore.timescale import catalog
 from tests.conftest import NOON
 from tests.records.samples import TABLES
 from tests.services.cases import CASES, Case, Market, every_series, open_market, perpetual

@@ -11,16 +11,16 @@ import pytest
 import pytest_asyncio
 from sqlalchemy import func, select, text
 
+from alembic_timescaledb.catalog import Feature, edition
+from alembic_timescaledb.materialized import materialized
 from arbstore.database import Database, Store
-from arbstore.importers import ingest
+from arbstore.ingest import ingest
 from arbstore.models.rollups import ROLL_UPS
 from arbstore.records import CandleSource, Symbol
 from arbstore.services import candles
 from arbstore.testing import skip_without
-from arbstore.timescale.catalog import Feature, edition
-from arbstore.timescale.materialized import materialized
 from tests.conftest import NOON
-from tests.importers.reading import historic
+from tests.ingest.reading import historic
 from tests.services.bars import (
     BEGINS,
     DAY,

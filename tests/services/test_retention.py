@@ -6,14 +6,14 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import text
 
+from alembic_timescaledb import Edition, Feature, catalog, hypertables
+from alembic_timescaledb.retention import retention_policies
 from arbstore.database import Database, Store
 from arbstore.errors import CleanupRunningError, ValidationError
 from arbstore.models import Base
 from arbstore.records import Tick
 from arbstore.services.retention import Retention
 from arbstore.testing import skip_without
-from arbstore.timescale import Edition, Feature, catalog, hypertables
-from arbstore.timescale.retention import retention_policies
 from tests.services.cases import Case, Market, open_market
 
 DAY = timedelta(days=1)

@@ -12,11 +12,11 @@ from sqlalchemy import func, select, text
 
 from arbstore.database import Database, Store
 from arbstore.errors import UnknownExchangeError, UnknownSymbolError, ValidationError
-from arbstore.importers import ingest
+from arbstore.ingest import ingest
 from arbstore.models import CandleRollup
 from arbstore.records import BookTicker, Candle, CandleSource, StoredCandle
 from tests.conftest import NOON, quote
-from tests.importers.reading import historic
+from tests.ingest.reading import historic
 from tests.services.bars import (
     BEGINS,
     DAY,

@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 from sqlalchemy import delete, func, select, text
 
+from alembic_timescaledb import catalog, declared
 from arbstore.database import Database, Store
 from arbstore.models import Base
 from arbstore.records import BookTicker, Candle
 from arbstore.services.maintenance import TableStats
-from arbstore.timescale import catalog, declared
 from tests.conftest import NOON
 from tests.records.samples import TABLES
 from tests.services.cases import Case, Market, every_series, open_market

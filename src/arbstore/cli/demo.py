@@ -19,7 +19,7 @@ from arbstore.cli.ingest import ingest_shown
 from arbstore.cli.schema import deploy
 from arbstore.cli.times import time_column
 from arbstore.cli.upkeep import stats_table
-from arbstore.importers import Clock, Expired, IngestOptions
+from arbstore.ingest import Clock, Expired, IngestOptions
 from arbstore.records import Record, StoredBookTicker, StoredOpportunity
 
 if TYPE_CHECKING:

@@ -13,11 +13,11 @@ from arbstore.cli.command import options_of, parsed, run, settings_of
 from arbstore.cli.schema import deploy
 from arbstore.cli.series import Kind
 from arbstore.cli.times import read_offset
-from arbstore.importers import Clock, Expired, IngestOptions
+from arbstore.ingest import Clock, Expired, IngestOptions
 
 if TYPE_CHECKING:
     from arbstore.database import Database
-    from arbstore.importers import Counts, FileReport, IngestReport, RegisteredSymbol
+    from arbstore.ingest import Counts, FileReport, IngestReport, RegisteredSymbol
 
 _SHOWN_SYMBOLS = 20
 
@@ -94,7 +94,7 @@ async def _ingest(db: Database, files: list[Path], options: IngestOptions) -> In
 
 async def ingest_shown(db: Database, files: list[Path], options: IngestOptions) -> IngestReport:
     """Ingest the files with a progress bar for each."""
-    from arbstore.importers import ingest
+    from arbstore.ingest import ingest
 
     with show.progress() as bars:
         tasks = {path: bars.add_task(path.name, total=None) for path in files}

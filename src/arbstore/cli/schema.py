@@ -19,9 +19,9 @@ from arbstore.records import Record
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
+    from alembic_timescaledb.catalog import Edition
     from arbstore.database import Database
-    from arbstore.status import Drift, Lack
-    from arbstore.timescale.catalog import Edition
+    from arbstore.deploy.status import Drift, Lack
 
 T = TypeVar("T")
 
@@ -111,9 +111,9 @@ def _deploy(connection: Connection, revision: str) -> Deployment:
     from alembic.script import ScriptDirectory
     from alembic.util import CommandError
 
+    from alembic_timescaledb import catalog
     from arbstore import migrations
-    from arbstore.status import drift, lacks
-    from arbstore.timescale import catalog
+    from arbstore.deploy.status import drift, lacks
 
     before = migrations.current(connection)
     try:
@@ -145,7 +145,7 @@ def _log_on_stderr() -> Iterator[None]:
                 typer.echo(record.getMessage(), err=True)
 
     echo = Echo(logging.INFO)
-    loggers = [logging.getLogger(name) for name in ("arbstore.timescale", "alembic.runtime.migration")]
+    loggers = [logging.getLogger(name) for name in ("alembic_timescaledb", "alembic.runtime.migration")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.INFO)

@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
-    from arbstore.status import AggregateStatus, Lack, Status, TableStatus
-    from arbstore.timescale import Edition
+    from alembic_timescaledb import Edition
+    from arbstore.deploy.status import AggregateStatus, Lack, Status, TableStatus
 
 
 def status(context: typer.Context) -> None:
     """Show server and tables, what the server does, and what is not as declared."""
-    from arbstore.status import status_of
+    from arbstore.deploy.status import status_of
 
     options = options_of(context)
     found = run(settings_of(options), status_of)

@@ -13,7 +13,7 @@ from arbstore.cli.command import options_of, run, settings_of
 from arbstore.cli.failures import BEHIND
 
 if TYPE_CHECKING:
-    from arbstore.sync import PlannedStep, SyncPlan
+    from arbstore.deploy.align import PlannedStep, SyncPlan
 
 
 def sync(
@@ -27,8 +27,8 @@ def sync(
     and policies, columnstores and candles' views come. It says what it will do, and asks. It can be interrupted and
     repeated; while a table's rows move, its readers and writers wait. Exits with 1 where something is left.
     """
-    from arbstore.sync import plan_sync
-    from arbstore.sync import sync as perform
+    from arbstore.deploy.align import plan_sync
+    from arbstore.deploy.align import sync as perform
 
     options = options_of(context)
     settings = settings_of(options)

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
     from rich.table import Table
 
-    from arbstore.cleanup import Removed
     from arbstore.database import Database
+    from arbstore.deploy.cleanup import Removed
     from arbstore.services.maintenance import TableStats
     from arbstore.services.retention import Retention
 
@@ -100,7 +100,7 @@ def cleanup(
     It takes many short transactions: nobody waits for it long, and what is interrupted keeps what it has done. As a
     service it goes on after a lost connection, and ends on SIGTERM or Ctrl-C; the embedded database runs with it.
     """
-    from arbstore.cleanup import clean
+    from arbstore.deploy.cleanup import clean
 
     options = options_of(context)
     ages = _ages(retention or [])
@@ -209,7 +209,7 @@ def _age(text: str) -> tuple[str, timedelta | None]:
 
 
 async def _plan(db: Database, given: dict[str, timedelta | None]) -> list[Removed]:
-    from arbstore.cleanup import Removed
+    from arbstore.deploy.cleanup import Removed
     from arbstore.services.service import ago
 
     async with db.begin() as store:
@@ -233,7 +233,7 @@ def _shown(bars: Progress) -> Callable[[str, int, int], None]:
 
 
 async def _serve(db: Database, every: timedelta, ages: dict[str, timedelta | None]) -> None:
-    from arbstore.cleanup import serve
+    from arbstore.deploy.cleanup import serve
 
     service = asyncio.create_task(serve(db, every, ages))
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -7,8 +7,8 @@ from datetime import timedelta
 from sqlalchemy import Text
 from sqlalchemy.orm import Mapped, mapped_column
 
+from alembic_timescaledb import Columnstore, Hypertable
 from arbstore.models.base import Base, Exact, ExchangeKey, ReceivedAt, Timestamp, not_below_zero
-from arbstore.timescale import Columnstore, Hypertable
 
 
 class BalanceSnapshot(Base):

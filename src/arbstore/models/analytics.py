@@ -7,6 +7,7 @@ from datetime import timedelta
 from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Integer, SmallInteger, Text
 from sqlalchemy.orm import Mapped, mapped_column
 
+from alembic_timescaledb import Columnstore, Hypertable
 from arbstore.models.base import (
     Base,
     ExchangeKey,
@@ -21,7 +22,6 @@ from arbstore.models.base import (
     one_of,
 )
 from arbstore.records import CollectorState
-from arbstore.timescale import Columnstore, Hypertable
 
 
 class ArbitrageOpportunity(Base):

@@ -12,6 +12,7 @@ from datetime import timedelta
 from sqlalchemy import BigInteger, CheckConstraint, Text
 from sqlalchemy.orm import Mapped, mapped_column
 
+from alembic_timescaledb import Columnstore, Hypertable
 from arbstore.models.base import (
     Base,
     Exact,
@@ -26,7 +27,6 @@ from arbstore.models.base import (
     one_of,
 )
 from arbstore.records import Side
-from arbstore.timescale import Columnstore, Hypertable
 
 
 class BookTickerSnapshot(Base):

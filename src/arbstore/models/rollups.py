@@ -28,10 +28,10 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import aggregate_order_by
 from sqlalchemy.orm import Mapped, mapped_column
 
+from alembic_timescaledb import ContinuousAggregate, Hypertable, Refresh, time_bucket
 from arbstore.models.base import Base, Real, ReceivedAt, SymbolKey, Timestamp, above_zero, not_below_zero, one_of
 from arbstore.models.market import BookTickerSnapshot, TradeSnapshot
 from arbstore.records import CandleSource
-from arbstore.timescale import ContinuousAggregate, Hypertable, Refresh, time_bucket
 
 MINUTE = timedelta(minutes=1)
 HOUR = timedelta(hours=1)

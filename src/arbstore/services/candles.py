@@ -9,7 +9,9 @@ from typing import Any, TypeVar
 
 from sqlalchemy import func, select
 
-from arbstore import models
+from alembic_timescaledb.materialized import materialized
+from alembic_timescaledb.retention import refresh_windows
+from arbstore import locks, models
 from arbstore.errors import ValidationError
 from arbstore.models.rollups import HOUR, ROLL_UPS, RollUp
 from arbstore.records import Candle, CandleSource, StoredCandle, Timeframe, rules
@@ -18,13 +20,8 @@ from arbstore.services.query import Query, Window, checked_window
 from arbstore.services.rolling import MINUTES, roll_up_between
 from arbstore.services.series import SymbolSeries
 from arbstore.services.service import ago, as_records
-from arbstore.timescale.materialized import materialized
-from arbstore.timescale.retention import refresh_windows
 
 T = TypeVar("T")
-
-# Who rolls up holds it. (crc32 of b"arbstore.roll_up")
-_LOCK = 0x99DB6597
 
 _SOURCE = rules.choice(CandleSource)
 # Where bars are rare more time is looked through at once; but no more than this many times as much as before.
@@ -119,7 +116,7 @@ class Candles(SymbolSeries[Candle, StoredCandle]):
         assert begin is not None and end is not None  # noqa: S101, PT018 # both were given
         begin, end = MINUTES.ceil(begin), MINUTES.ceil(min(end, MINUTES.floor(datetime.now(UTC))))
         # One after the other: of rows that neither has committed both would make a candle of their own.
-        await self._execute(select(func.pg_advisory_xact_lock(_LOCK)))
+        await self._execute(select(func.pg_advisory_xact_lock(locks.ROLL_UP)))
         views = await self._on_connection(lambda connection: materialized(connection, rolled.views))
         result = await self._execute(roll_up_between(rolled, begin, end, views))
         return int(result.rowcount)  # type: ignore[attr-defined] # an insert's result has one

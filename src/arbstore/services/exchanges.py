@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Column, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
-from arbstore import models
+from arbstore import locks, models
 from arbstore.errors import DuplicateError, UnknownExchangeError, ValidationError
 from arbstore.records import Exchange, MarketType
 from arbstore.services.service import Service
@@ -19,7 +19,6 @@ from arbstore.services.service import Service
 _TABLE = models.Exchange.__table__
 _NAME = re.compile("[A-Z0-9]+(_[A-Z0-9]+)*")
 _LARGEST_ID = 2**15 - 1
-_SYNC_LOCK = 0xC0E1FBB3  # crc32 of b"arbstore.exchanges"
 
 
 class ExchangeSync(NamedTuple):
@@ -108,7 +107,7 @@ class Exchanges(Service):
         for value in wanted:
             _parts(value)
         # Not the rows' locks: those that another sync is about to add have none yet.
-        await self._execute(select(func.pg_advisory_xact_lock(_SYNC_LOCK)))
+        await self._execute(select(func.pg_advisory_xact_lock(locks.EXCHANGES)))
         here = await self._records(Exchange, select(_TABLE))
         known = {exchange.enum_value for exchange in here}
         added = [await self._insert(value) for value in sorted(wanted - known)]

@@ -21,21 +21,19 @@ from sqlalchemy import (
     tuple_,
 )
 
+from alembic_timescaledb import catalog, declared
+from alembic_timescaledb.catalog import HypertableState, Size
+from alembic_timescaledb.materialized import materialized
+from arbstore import locks
 from arbstore.errors import CleanupRunningError, ValidationError
 from arbstore.models import Base
 from arbstore.models.rollups import RollUp
 from arbstore.services.retention import Retentions, time_series_table
 from arbstore.services.rolling import MINUTES, ROLLED_UP, roll_up_between, roll_up_minutes_of
 from arbstore.services.service import ago, in_utc
-from arbstore.timescale import catalog, declared
-from arbstore.timescale.catalog import HypertableState, Size
-from arbstore.timescale.materialized import materialized
 
 # A table up to this size is counted, row by row; beyond it the server's estimate is taken.
 _COUNTED_BYTES = 64 * 2**20
-
-# Held by the cleanup that is under way. (crc32 of b"arbstore.cleanup")
-_TURN = 0x0435B548
 
 _CTID: ColumnElement[Any] = literal_column("ctid")
 
@@ -95,7 +93,7 @@ class Maintenance(Retentions):
         """
         # Its owner may sit idle in this transaction while others do the work.
         await self._execute(select(func.set_config("idle_in_transaction_session_timeout", "0", True)))
-        if not (await self._execute(select(func.pg_try_advisory_xact_lock(_TURN)))).scalar_one():
+        if not (await self._execute(select(func.pg_try_advisory_xact_lock(locks.CLEANUP)))).scalar_one():
             raise CleanupRunningError
 
     async def expire(self, table_name: str, older_than: datetime, limit: int) -> Cleanup:

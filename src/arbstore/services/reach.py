@@ -10,8 +10,8 @@ from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import ColumnElement, Table, bindparam
 
+from alembic_timescaledb.hypertable import declared
 from arbstore.services.service import ago, in_utc
-from arbstore.timescale.hypertable import declared
 
 _CHUNKS = (2, 32)
 _BEGINNING = datetime.min.replace(tzinfo=UTC)

@@ -10,20 +10,18 @@ from typing import NamedTuple
 from sqlalchemy import Connection, Table, delete, func, inspect, select
 from sqlalchemy.dialects.postgresql import insert
 
-from arbstore.errors import ValidationError
-from arbstore.models import Base, RetentionOverride
-from arbstore.services.service import EARLIEST, Service, ago
-from arbstore.timescale import catalog, declared
-from arbstore.timescale.retention import (
+from alembic_timescaledb import catalog, declared
+from alembic_timescaledb.retention import (
     RetentionPolicy,
     refresh_windows,
     remove_retention_policy,
     retention_policies,
     set_retention_policy,
 )
-
-# Who removes rows holds it shared, who changes a retention alone. (crc32 of b"arbstore.retention")
-_LOCK = 0xDF9AC81C
+from arbstore import locks
+from arbstore.errors import ValidationError
+from arbstore.models import Base, RetentionOverride
+from arbstore.services.service import EARLIEST, Service, ago
 
 _OVERRIDE = RetentionOverride.__table__
 
@@ -73,7 +71,7 @@ class Retentions(Service):
         values = {"table_name": table, "keep_for": keep_for}
         statement = insert(_OVERRIDE).values(**values)
         changed = {"keep_for": statement.excluded.keep_for, "created_at": func.now()}
-        await self._execute(select(func.pg_advisory_xact_lock(_LOCK)))
+        await self._execute(select(func.pg_advisory_xact_lock(locks.RETENTION)))
         await self._on_connection(lambda connection: _check_refreshes(connection, table, keep_for))
         await self._execute(statement.on_conflict_do_update(constraint=_OVERRIDE.primary_key, set_=changed))
         return await self._applied(table, keep_for)
@@ -81,7 +79,7 @@ class Retentions(Service):
     async def reset_retention(self, table: str) -> Retention:
         """Keep the table's rows as long as its model declares; see `set_retention`."""
         keep_for = _declared(table)
-        await self._execute(select(func.pg_advisory_xact_lock(_LOCK)))
+        await self._execute(select(func.pg_advisory_xact_lock(locks.RETENTION)))
         await self._on_connection(lambda connection: _check_refreshes(connection, table, keep_for))
         await self._execute(delete(_OVERRIDE).where(_OVERRIDE.c.table_name == table))
         return await self._applied(table, keep_for)
@@ -92,7 +90,7 @@ class Retentions(Service):
         `given` wins. Raises ValidationError for another table than a time series, and for an age not above zero.
         """
         check_ages(given or {})
-        await self._execute(select(func.pg_advisory_xact_lock_shared(_LOCK)))
+        await self._execute(select(func.pg_advisory_xact_lock_shared(locks.RETENTION)))
         return {found.table: found.keep_for for found in await self.retention()} | dict(given or {})
 
     async def _applied(self, table: str, keep_for: timedelta | None) -> Retention:
@@ -137,7 +135,7 @@ def overrides(connection: Connection) -> dict[str, timedelta | None]:
 
 def held_overrides(connection: Connection) -> dict[str, timedelta | None]:
     """Return what was set, by table; nobody changes that before the transaction ends."""
-    connection.execute(select(func.pg_advisory_xact_lock_shared(_LOCK)))
+    connection.execute(select(func.pg_advisory_xact_lock_shared(locks.RETENTION)))
     return overrides(connection)
 
 

@@ -25,9 +25,10 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY
 
-from arbstore import bulk, models
-from arbstore.bulk import InsertResult
+from arbstore import models
 from arbstore.errors import ValidationError
+from arbstore.postgres import upsert
+from arbstore.postgres.upsert import InsertResult
 from arbstore.records import Snapshot, columns
 from arbstore.services import reach
 from arbstore.services.exchanges import Exchanges, enum_value
@@ -58,7 +59,7 @@ class Series(Service, Generic[In, Out]):
         and reason, and nothing is written; a series that is not registered raises UnknownSymbolError or
         UnknownExchangeError. Of rows with equal keys the last one wins, in the batch and over what is stored.
         """
-        return await bulk.upsert(self._session, self.table, columns(self.record, rows))
+        return await upsert.upsert(self._session, self.table, columns(self.record, rows))
 
     async def query(self, read: str, *given: Any, **options: Any) -> Query | None:
         """Return what `history` or `history_by_id`, whichever `read` names, so called, asks the server for.

@@ -1,0 +1,234 @@
+"""What a continuous aggregate is: a selectable over a hypertable, or over another aggregate, kept by its MetaData."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import Column, ColumnElement, MetaData, SelectBase, Table, literal_column
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.sql import visitors
+from sqlalchemy.sql.functions import Function
+
+from alembic_timescaledb.errors import DeclarationError
+from alembic_timescaledb.hypertable import Columnstore, Hypertable, declared
+from alembic_timescaledb.intervals import interval, positive, spoken
+from alembic_timescaledb.naming import LONGEST_NAME
+
+AGGREGATES = "continuous_aggregates"  # the key in MetaData.info
+AGGREGATE = "continuous_aggregate"  # the key in the info of an aggregate's table
+
+
+class TimeBucket(Function[Any]):
+    """`time_bucket(width, column)`: the start of the bucket that the column's time falls into."""
+
+    inherit_cache = True
+
+    def __init__(self, width: timedelta, column: ColumnElement[Any]) -> None:
+        """Keep the width, which the aggregate's checks read."""
+        super().__init__("time_bucket", literal_column(interval(width)), column, type_=column.type)
+        self.width = width
+        self.column = column
+
+
+def time_bucket(width: timedelta, column: Any) -> TimeBucket:
+    """Return the start of the bucket of `width` that the column's time falls into, in TimescaleDB's own counting.
+
+    `column` is a column of a table or an attribute of a model. Buckets of a week begin on Mondays.
+    """
+    positive(width, "time_bucket: width")
+    element = column.__clause_element__() if hasattr(column, "__clause_element__") else column
+    return TimeBucket(width, element)
+
+
+@dataclass(frozen=True, slots=True)
+class Refresh:
+    """A policy: each `every`, what lies from `start_offset` to `end_offset` before now is computed anew.
+
+    `start_offset` None begins with the oldest row. `end_offset` keeps the refresh off the bucket that still fills.
+    """
+
+    start_offset: timedelta | None
+    end_offset: timedelta
+    every: timedelta
+
+    def __post_init__(self) -> None:
+        """Check the lengths."""
+        positive(self.every, "Refresh: every")
+        if not isinstance(self.end_offset, timedelta):
+            raise DeclarationError(f"Refresh: end_offset must be a timedelta, is {self.end_offset!r}")
+        if self.end_offset < timedelta(0):
+            raise DeclarationError(f"Refresh: end_offset must not be below zero, is {self.end_offset}")
+        if self.start_offset is not None:
+            positive(self.start_offset, "Refresh: start_offset")
+
+
+class ContinuousAggregate:
+    """A view that TimescaleDB keeps computed: `query` groups by a `time_bucket` and reads one table.
+
+    The table is a hypertable or, to stack, the `table` of another aggregate. `refresh` None leaves the refreshing to
+    you. Unless `materialized_only`, what is not computed yet is added when the view is read. `retention` drops old
+    buckets; without it they stay when the rows under them go. `chunk_interval` None is ten times that of the
+    hypertable under it, also where it is stacked: few buckets a chunk, if they are long. Mistakes raise
+    DeclarationError.
+
+        minute = time_bucket(timedelta(minutes=1), Trade.timestamp)
+        trades_1m = ContinuousAggregate(
+            "trades_1m",
+            Base.metadata,
+            select(Trade.symbol_id, minute.label("timestamp"), func.max(Trade.price).label("high"))
+            .group_by(Trade.symbol_id, minute),
+            refresh=Refresh(timedelta(hours=3), end_offset=timedelta(minutes=1), every=timedelta(minutes=1)),
+            retention=timedelta(days=90),
+        )
+        select(trades_1m.table).where(trades_1m.table.c.timestamp >= since)
+    """
+
+    def __init__(
+        self,
+        name: str,
+        metadata: MetaData,
+        query: SelectBase,
+        *,
+        refresh: Refresh | None = None,
+        retention: timedelta | None = None,
+        columnstore: Columnstore | None = None,
+        chunk_interval: timedelta | None = None,
+        materialized_only: bool = False,
+        schema: str | None = None,
+    ) -> None:
+        """Check it, and make it known to the metadata."""
+        self.name = name
+        if len(name.encode()) > LONGEST_NAME:
+            raise self._wrong(f"its name is longer than {LONGEST_NAME} bytes, where PostgreSQL cuts it: shorten it")
+        self.schema = schema if schema is not None else metadata.schema
+        self.query = query
+        self.refresh = refresh
+        self.retention = retention
+        self.columnstore = columnstore
+        self.chunk_interval = chunk_interval
+        self.materialized_only = materialized_only
+        self._bucket, self.time_column = self._find_bucket()
+        self.bucket = self._bucket.width
+        self.source = self._find_source()
+        self._base = self._find_base()
+        self.table = Table(
+            name,
+            MetaData(),  # not the models' own: it is no table to be created
+            *(Column(key, column.type) for key, column in query.selected_columns.items()),
+            schema=self.schema,
+            info={AGGREGATE: self},
+        )
+        self._check_lengths()
+        self._check_columns()
+        self._register(metadata)
+
+    def __repr__(self) -> str:
+        """Show what it is over."""
+        return f"<ContinuousAggregate {self.name} over {self.source.name} by {spoken(self.bucket)}>"
+
+    @property
+    def over(self) -> ContinuousAggregate | None:
+        """The aggregate that it is stacked on, None where it reads a hypertable."""
+        found: ContinuousAggregate | None = self.source.info.get(AGGREGATE)
+        return found
+
+    @property
+    def root(self) -> Table:
+        """The hypertable at the bottom of the stack."""
+        return self.source if self.over is None else self.over.root
+
+    @property
+    def sql(self) -> str:
+        """The query as PostgreSQL reads it, values written out."""
+        dialect = postgresql.dialect(paramstyle="named")  # type: ignore[no-untyped-call] # untyped in SQLAlchemy
+        return str(self.query.compile(dialect=dialect, compile_kwargs={"literal_binds": True}))
+
+    def _find_bucket(self) -> tuple[TimeBucket, str]:
+        found = [
+            (part, key)
+            for key, column in self.query.selected_columns.items()
+            for part in visitors.iterate(column)
+            if isinstance(part, TimeBucket)
+        ]
+        if len(found) != 1:
+            raise self._wrong(f"it selects {len(found)} time buckets: select one, `time_bucket(width, column)`")
+        return found[0]
+
+    def _find_source(self) -> Table:
+        tables = {part for part in visitors.iterate(self.query) if isinstance(part, Table)}
+        source = getattr(self._bucket.column, "table", None)
+        if not isinstance(source, Table) or source not in tables:
+            raise self._wrong("its time bucket is not of a column of the table that it reads")
+        return source
+
+    def _find_base(self) -> Hypertable | ContinuousAggregate:
+        found: Hypertable | ContinuousAggregate | None = declared(self.source) or self.source.info.get(AGGREGATE)
+        if found is None:
+            raise self._wrong(f"{self.source.name} is no hypertable and no aggregate: declare its `Hypertable`")
+        return found
+
+    def _check_lengths(self) -> None:
+        base = self._base
+        if (name := getattr(self._bucket.column, "name", None)) != base.time_column:
+            raise self._wrong(f"its time bucket is of {name}: take {base.time_column}, the time")
+        if isinstance(base, ContinuousAggregate) and (self.bucket % base.bucket or self.bucket <= base.bucket):
+            raise self._wrong(
+                f"its bucket ({spoken(self.bucket)}) is no multiple of that of {base.name} ({spoken(base.bucket)})"
+            )
+        if self.retention is not None:
+            positive(self.retention, f"continuous aggregate {self.name}: retention")
+        if self.chunk_interval is not None:
+            positive(self.chunk_interval, f"continuous aggregate {self.name}: chunk_interval")
+        after = self.columnstore and self.columnstore.after
+        if after and self.retention and after >= self.retention:
+            raise self._wrong(
+                f"its buckets would be dropped after {spoken(self.retention)}, before the columnstore takes them"
+                f" ({spoken(after)}); shorten `after` or lengthen `retention`"
+            )
+        if self.refresh is not None:
+            self._check_window(self.refresh, base)
+
+    def _check_window(self, window: Refresh, base: Hypertable | ContinuousAggregate) -> None:
+        start = window.start_offset
+        if start is not None and start < window.end_offset + 2 * self.bucket:
+            raise self._wrong(
+                f"its refresh window, from {spoken(start)} to {spoken(window.end_offset)} ago, may hold no whole bucket"
+                f" of {spoken(self.bucket)}; start it at least two buckets before its end"
+            )
+        if base.retention is not None and (start is None or start > base.retention):
+            reach = "the beginning" if start is None else f"{spoken(start)} ago"
+            raise self._wrong(
+                f"its refresh reaches back to {reach}, where {self.source.name} keeps rows for"
+                f" {spoken(base.retention)}: it would erase the buckets of the dropped rows; shorten start_offset"
+            )
+        after = self.columnstore and self.columnstore.after
+        if after and (start is None or after < start):
+            raise self._wrong(
+                f"its columnstore takes buckets after {spoken(after)}, while they are still refreshed;"
+                " let `after` be no less than start_offset"
+            )
+
+    def _check_columns(self) -> None:
+        if self.columnstore is None:
+            return
+        named = [*self.columnstore.segment_by, *(part.column for part in self.columnstore.ordered(self.time_column))]
+        for name in named:
+            if name not in self.table.c:
+                raise self._wrong(f"its columnstore names {name}: it selects no such column")
+
+    def _register(self, metadata: MetaData) -> None:
+        known = metadata.info.setdefault(AGGREGATES, {})
+        if self.table.key in known or self.table.key in metadata.tables:
+            raise self._wrong("there is a table or an aggregate of that name; take another")
+        known[self.table.key] = self
+
+    def _wrong(self, what: str) -> DeclarationError:
+        return DeclarationError(f"continuous aggregate {self.name}: {what}")
+
+
+def aggregates(metadata: MetaData) -> Iterator[ContinuousAggregate]:
+    """Yield the declared aggregates, each after the one that it is stacked on."""
+    yield from metadata.info.get(AGGREGATES, {}).values()

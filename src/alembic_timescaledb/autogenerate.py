@@ -1,0 +1,157 @@
+"""What `alembic revision --autogenerate` and `alembic check` see of TimescaleDB, and how revisions write it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from alembic.autogenerate import renderers
+from alembic.autogenerate.api import AutogenContext
+from alembic.operations.ops import (
+    CreateIndexOp,
+    CreateTableOp,
+    DropIndexOp,
+    DropTableOp,
+    MigrateOperation,
+    ModifyTableOps,
+    UpgradeOps,
+)
+from alembic.util import PriorityDispatchResult
+from sqlalchemy import MetaData, Table, text
+
+from alembic_timescaledb import catalog
+from alembic_timescaledb.comparison import Differences, Scope
+from alembic_timescaledb.hypertable import DECLARED
+from alembic_timescaledb.operations import GoneWithRelationOp, TimescaleOp, edition_of
+from alembic_timescaledb.ordering import split
+
+log = logging.getLogger(__name__)
+
+_INTERNAL = {"timescaledb_information", "timescaledb_experimental"}
+_TIME_INDEXES = text(
+    "SELECT c.relname FROM timescaledb_information.dimensions d"
+    " JOIN pg_index i ON i.indrelid = to_regclass(format('%I.%I', d.hypertable_schema, d.hypertable_name))"
+    " JOIN pg_class c ON c.oid = i.indexrelid"
+    " WHERE d.dimension_number = 1 AND d.hypertable_name = :table"
+    "  AND d.hypertable_schema = coalesce(CAST(:schema AS name), current_schema())"
+    "  AND NOT i.indisunique AND i.indnatts <= 2 AND i.indpred IS NULL AND c.relname LIKE '%\\_idx'"
+    "  AND pg_index_column_has_property(i.indexrelid, i.indnatts, 'desc')"
+    "  AND pg_get_indexdef(i.indexrelid, i.indnatts, false) = quote_ident(d.column_name)"
+)
+
+
+def hide_internal_schemas(
+    _context: AutogenContext, _upgrade: UpgradeOps, schemas: set[str | None]
+) -> PriorityDispatchResult:
+    """Keep TimescaleDB's own schemas, with chunks and catalogs, from being compared."""
+    schemas -= {name for name in schemas if name and (name.startswith("_timescaledb_") or name in _INTERNAL)}
+    return PriorityDispatchResult.CONTINUE
+
+
+def keep_time_indexes(
+    context: AutogenContext, changes: ModifyTableOps, schema: str | None, name: str, _there: object, _declared: object
+) -> PriorityDispatchResult:
+    """Drop no index that TimescaleDB added by itself when a table became a hypertable."""
+    connection = context.connection
+    dropped = any(isinstance(op, DropIndexOp) for op in changes.ops)
+    if connection is not None and dropped and catalog.edition(connection).has_hypertables:
+        # One that is declared by that name, and is another, takes its place.
+        replaced = {op.index_name for op in changes.ops if isinstance(op, CreateIndexOp)}
+        own = set(connection.scalars(_TIME_INDEXES, {"schema": schema, "table": name})) - replaced
+        changes.ops[:] = [op for op in changes.ops if not (isinstance(op, DropIndexOp) and op.index_name in own)]
+    return PriorityDispatchResult.CONTINUE
+
+
+def compare_declarations(
+    context: AutogenContext, upgrade: UpgradeOps, schemas: set[str | None]
+) -> PriorityDispatchResult:
+    """Add to the upgrade what makes the server as the models declare; the reverse follows from it."""
+    if context.connection is None or context.metadata is None:
+        return PriorityDispatchResult.CONTINUE
+    differences = Differences(
+        context.connection,
+        context.metadata,
+        retentions=context.opts.get("timescale_retentions"),
+        scope=_scope(context, upgrade, schemas),
+    )
+    edition = edition_of(context.migration_context)
+    created = {(op.schema, op.table_name) for op in upgrade.ops if isinstance(op, CreateTableOp)}
+    new = {(table.schema, table.name): table for table in differences.tables() if _names(table, differences) & created}
+    old = [table for table in differences.tables() if table not in new.values()]
+    around = [
+        split(
+            differences.of_table(table),
+            _changes(upgrade.ops, table, differences),
+            differences.columnstore_after(table),
+        )
+        for table in old
+    ]
+    tables = [op for both in around for part in both for op in part]
+    views = list(differences.of_aggregates(lambda table: table not in new.values()))
+    unseen = {op.needs for op in [*tables, *views] if not edition.has(op.needs)}
+    if unseen:
+        log.warning(
+            "the server's edition (%s) has no %s: changes of these in tables that exist are not seen here;"
+            " generate revisions on TimescaleDB's Community edition",
+            edition,
+            ", ".join(sorted(unseen)),
+        )
+    upgrade.ops[:] = [
+        *differences.dropped_aggregates(),
+        *(op for before, _ in around for op in before if edition.has(op.needs)),
+        *_beside_tables(upgrade.ops, new, differences),
+        *(op for _, after in around for op in after if edition.has(op.needs)),
+        *(op for op in views if edition.has(op.needs)),
+        *differences.of_aggregates(lambda table: table in new.values()),
+    ]
+    return PriorityDispatchResult.CONTINUE
+
+
+def _names(table: Table, differences: Differences) -> set[tuple[str | None, str]]:
+    schema, name = differences.key(table)
+    return {(table.schema, name), (schema, name), *([(None, name)] if schema == differences.found.schema else [])}
+
+
+def _changes(ops: Sequence[MigrateOperation], table: Table, differences: Differences) -> Iterator[MigrateOperation]:
+    """Yield what Alembic does to a table that stays."""
+    for op in ops:
+        if isinstance(op, ModifyTableOps) and (op.schema, op.table_name) in _names(table, differences):
+            yield from op.ops
+
+
+def _beside_tables(
+    ops: Sequence[MigrateOperation], new: dict[tuple[str | None, str], Table], differences: Differences
+) -> Iterator[MigrateOperation]:
+    for op in ops:
+        if isinstance(op, DropTableOp):
+            yield from differences.of_dropped_table(op.schema, op.table_name)
+        yield op
+        if isinstance(op, CreateTableOp) and (op.schema, op.table_name) in new:
+            op.info.pop(DECLARED, None)  # said by the operations that follow
+            yield from differences.of_new_table(new[op.schema, op.table_name])
+
+
+def _scope(context: AutogenContext, upgrade: UpgradeOps, schemas: Iterable[str | None]) -> Scope:
+    def has_table(table: Table) -> bool:
+        return context.run_object_filters(table, table.name, "table", False, None)
+
+    def has_view(schema: str | None, name: str) -> bool:
+        if not context.run_name_filters(name, "table", {"schema_name": schema}):
+            return False
+        view = Table(name, MetaData(), schema=schema)
+        context.inspector.reflect_table(view, include_columns=None)
+        return context.run_object_filters(view, name, "table", True, None)
+
+    dropped = frozenset((op.schema, op.table_name) for op in upgrade.ops if isinstance(op, DropTableOp))
+    return Scope(has_table, has_view, frozenset(schemas), dropped)
+
+
+@renderers.dispatch_for(TimescaleOp)
+def _render(context: AutogenContext, op: Any) -> str | list[str]:
+    if isinstance(op, GoneWithRelationOp):
+        return []
+    context.imports.add("from datetime import timedelta")
+    context.imports.add("import alembic_timescaledb.operations  # noqa: F401 # gives op its hypertables")
+    arguments: list[str] = op.arguments()
+    return f"op.{op.name}({', '.join(arguments)})"

@@ -1,0 +1,141 @@
+"""What a model declares of its hypertable, in the `info` of its table."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import MetaData, Table
+
+from alembic_timescaledb.errors import DeclarationError
+from alembic_timescaledb.intervals import positive, spoken
+
+DECLARED = "hypertable"  # the key in Table.info
+
+_ORDERED = re.compile(r"(?P<column>.+?)(?:\s+(?P<way>ASC|DESC))?(?:\s+NULLS\s+(?P<nulls>FIRST|LAST))?\s*$", re.I)
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A column to sort by; nulls come last upwards and first downwards, unless said otherwise."""
+
+    column: str
+    descending: bool
+    nulls_first: bool
+
+    @classmethod
+    def parse(cls, words: str) -> Order:
+        """Read a column's name and, after it, `ASC` or `DESC` and `NULLS FIRST` or `NULLS LAST`."""
+        found = _ORDERED.match(words.strip())
+        if found is None:
+            raise DeclarationError(f"order_by: {words!r} names no column; write 'timestamp DESC'")
+        descending = (found["way"] or "ASC").upper() == "DESC"
+        nulls_first = descending if found["nulls"] is None else found["nulls"].upper() == "FIRST"
+        return cls(found["column"], descending, nulls_first)
+
+    def __str__(self) -> str:
+        """Say it as `parse` reads it."""
+        words = f"{self.column} DESC" if self.descending else self.column
+        if self.nulls_first == self.descending:
+            return words
+        return f"{words} NULLS {'FIRST' if self.nulls_first else 'LAST'}"
+
+
+@dataclass(frozen=True, slots=True)
+class Columnstore:
+    """Chunks whose rows are all older than `after` are stored by column, compressed.
+
+    Rows are grouped by the columns `segment_by`, and sorted within a group by `order_by` (names, each with `DESC` or
+    `NULLS …` after it if wanted; by default the time column, newest first).
+
+        Columnstore(after=timedelta(hours=6), segment_by=("symbol_id",), order_by=("timestamp DESC",))
+    """
+
+    after: timedelta
+    segment_by: Sequence[str] = ()
+    order_by: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        """Check the length; a single name is taken as a sequence of one."""
+        positive(self.after, "Columnstore: after")
+        for name in ("segment_by", "order_by"):
+            given = getattr(self, name)
+            object.__setattr__(self, name, (given,) if isinstance(given, str) else tuple(given))
+
+    def ordered(self, time_column: str) -> tuple[Order, ...]:
+        """Return the order, the default one filled in."""
+        return tuple(map(Order.parse, self.order_by)) or (Order(time_column, descending=True, nulls_first=True),)
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """A second dimension: chunks are split by the hash of `column` into `partitions` too."""
+
+    column: str
+    partitions: int
+
+    def __post_init__(self) -> None:
+        """Check the number."""
+        if not 1 <= self.partitions <= 32767:
+            raise DeclarationError(f"Space: partitions must be from 1 to 32767, is {self.partitions}")
+
+
+@dataclass(frozen=True, slots=True)
+class Hypertable:
+    """A table split into chunks of `chunk_interval` by `time_column`; rows older than `retention` may go.
+
+    `retention` None keeps everything, `columnstore` None compresses nothing. Mistakes raise DeclarationError: those of
+    lengths here, those of columns and keys when the table is defined.
+
+        class Trade(Base):
+            __tablename__ = "trades"
+            __table_args__ = (
+                {"info": Hypertable(timedelta(hours=1), retention=timedelta(days=7)).info},
+            )
+    """
+
+    chunk_interval: timedelta
+    retention: timedelta | None = None
+    time_column: str = "timestamp"
+    space: Space | None = field(default=None, kw_only=True)
+    columnstore: Columnstore | None = field(default=None, kw_only=True)
+
+    def __post_init__(self) -> None:
+        """Check the lengths against one another."""
+        positive(self.chunk_interval, "Hypertable: chunk_interval")
+        if self.retention is None:
+            return
+        positive(self.retention, "Hypertable: retention")
+        if self.retention < self.chunk_interval:
+            raise DeclarationError(
+                f"Hypertable: rows are kept for {spoken(self.retention)}, less than one chunk"
+                f" ({spoken(self.chunk_interval)}): only whole chunks are dropped; take smaller chunks"
+            )
+        if self.columnstore is not None and self.columnstore.after >= self.retention:
+            raise DeclarationError(
+                f"Hypertable: rows would be dropped after {spoken(self.retention)}, before the columnstore takes them"
+                f" ({spoken(self.columnstore.after)}); shorten `after` or lengthen `retention`"
+            )
+
+    @property
+    def info(self) -> dict[str, Any]:
+        """What goes into `__table_args__` as `info`."""
+        return {DECLARED: self}
+
+
+def declared(table: Table) -> Hypertable | None:
+    """Return what the table declares, or None for an ordinary table. Raises DeclarationError if it is no Hypertable."""
+    value = table.info.get(DECLARED)
+    if value is None or isinstance(value, Hypertable):
+        return value
+    raise DeclarationError(f"table {table.key}: info[{DECLARED!r}] is {value!r}: give `Hypertable(...).info`")
+
+
+def hypertables(metadata: MetaData) -> Iterator[tuple[Table, Hypertable]]:
+    """Yield the tables that declare a hypertable, in order of dependency."""
+    for table in metadata.sorted_tables:
+        if (hypertable := declared(table)) is not None:
+            yield table, hypertable

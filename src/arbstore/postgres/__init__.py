@@ -1,0 +1,1 @@
+"""PostgreSQL itself: the engine, many rows in, and history out."""

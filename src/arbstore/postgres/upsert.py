@@ -1,0 +1,220 @@
+"""The one way many rows are written: an upsert of whole columns, in the order of the key.
+
+Few rows are one statement over arrays. Many are copied straight into the table, inside a savepoint; and where a key
+exists already, they are merged: from arrays, or, if they are very many, from a temporary table.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from itertools import chain, compress, count, islice
+from operator import eq
+from typing import Any, NamedTuple
+
+import asyncpg
+from sqlalchemy import (
+    Column,
+    DefaultClause,
+    FromClause,
+    Insert,
+    MetaData,
+    Table,
+    and_,
+    bindparam,
+    column,
+    exists,
+    func,
+    or_,
+    select,
+    tuple_,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, insert
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
+from sqlalchemy.schema import CreateTable, DropTable
+
+from arbstore.errors import translated
+from arbstore.postgres.copying import copy, fits, speaks_utf8
+from arbstore.postgres.foreign_keys import checked_once
+
+# Measured, see docs/performance.md: from here on COPY and its savepoint cost less than one statement over arrays,
+_WORTH_A_SAVEPOINT = 500
+# and, where keys exist already, a temporary table does.
+_WORTH_A_TABLE = 5_000
+_MAY_CREATE_TEMPORARY = select(func.has_database_privilege(func.current_database(), "TEMPORARY"))
+
+
+class InsertResult(NamedTuple):
+    """What became of a batch: `given` = `written` + `superseded`, the latter by a later row of the same key.
+
+    The written are stored as they were given, also those that were so before: equal by PostgreSQL's measure, to which
+    -0.0 is 0.0 and 1.00 is 1.0.
+    """
+
+    given: int
+    written: int
+    superseded: int
+
+    def __add__(self, other: object) -> InsertResult:
+        """Return the counts of two batches together."""
+        if not isinstance(other, InsertResult):
+            return NotImplemented
+        return InsertResult(*(mine + theirs for mine, theirs in zip(self, other, strict=True)))
+
+
+class _Rows(NamedTuple):
+    """Rows of `table`, by column; `order` holds the numbers of those to write, in ascending order of their keys.
+
+    Of the columns that are `partly` given, None stands for the server's default.
+    """
+
+    table: Table
+    columns: Mapping[str, Sequence[Any]]
+    partly: frozenset[str]
+    order: Sequence[int]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(self.columns)
+
+    def arrays(self) -> dict[str, list[Any]]:
+        return {name: [values[number] for number in self.order] for name, values in self.columns.items()}
+
+    def merged_from(self, given: FromClause) -> Insert:
+        """Return the upsert of what `given` holds of them, under the same names."""
+        return _merge(self.table, self.names, self.partly, given)
+
+
+async def upsert(session: AsyncSession, table: Table, columns: Mapping[str, Sequence[Any]]) -> InsertResult:
+    """Write the columns' rows in the session's transaction; of equal keys the last row wins, here and in the table.
+
+    The columns are equally long and checked already (see `records.columns`). None becomes the server's default where
+    the column has one. A row that says what is stored already stays as it is, and counts as written. After an error
+    nothing of the batch is written.
+    """
+    key = [columns[column.name] for column in table.primary_key]
+    total = len(key[0])
+    if not total:
+        return InsertResult(0, 0, 0)
+    defaulted = {
+        name: count
+        for name, values in columns.items()
+        if table.c[name].server_default is not None and (count := values.count(None))
+    }
+    given = {name: values for name, values in columns.items() if defaulted.get(name) != total}
+    rows = _Rows(table, given, frozenset(defaulted.keys() & given.keys()), _order(key))
+    with translated():
+        await _write(session, rows)
+    return InsertResult(total, len(rows.order), total - len(rows.order))
+
+
+def _order(key: Sequence[Sequence[Any]]) -> Sequence[int]:
+    """Return the numbers of the rows, sorted by key; of equal keys only the last one's."""
+    # Writers that upsert overlapping keys in different orders deadlock; and an index grows faster in its own order.
+    series, *others = key
+    order: Sequence[int] = range(len(series))
+    for values in reversed(others):
+        order = sorted(order, key=values.__getitem__)
+    order = _grouped(series, order)
+    # Of the time, or what else the key ends with, equal neighbours are few: only they are compared whole.
+    last = list(map(key[-1].__getitem__, order))
+    candidates = compress(count(), map(eq, last, islice(last, 1, None)))
+    pairs = [(order[place], order[place + 1]) for place in candidates]
+    # The sorts are stable: of equal keys the one given last is the last here too.
+    superseded = {one for one, other in pairs if all(values[one] == values[other] for values in key)}
+    return [number for number in order if number not in superseded] if superseded else order
+
+
+def _grouped(values: Sequence[int], order: Sequence[int]) -> Sequence[int]:
+    """Return the numbers sorted by these values, in their own order where those are equal."""
+    if len(set(values)) > len(values) // 16:
+        return sorted(order, key=values.__getitem__)
+    # Of few series, collecting the rows of each takes a third of the time of a sort.
+    groups: dict[int, list[int]] = defaultdict(list)
+    for number in order:
+        groups[values[number]].append(number)
+    return list(chain.from_iterable(groups[value] for value in sorted(groups)))
+
+
+async def _write(session: AsyncSession, rows: _Rows) -> None:
+    if len(rows.order) >= _WORTH_A_SAVEPOINT:
+        connection = await session.connection(bind_arguments={"clause": rows.table})
+        raw = await connection.get_raw_connection()
+        # Without a transaction there is no savepoint, but then each statement is one by itself.
+        if not raw.dbapi_connection.autocommit and await speaks_utf8(connection):  # type: ignore[union-attr] # SQLAlchemy's adapter of asyncpg
+            if not await _copied(connection, rows):
+                async with connection.begin_nested():
+                    await _merge_into(connection, rows)
+            return
+    await session.execute(rows.merged_from(_unnested(rows.table, rows.names)), rows.arrays())
+
+
+async def _copied(connection: AsyncConnection, rows: _Rows) -> bool:
+    """Copy the rows straight into the table; return False, and leave nothing behind, where an upsert is needed."""
+    # COPY cannot leave a column to the server in some of the rows.
+    if rows.partly or await _has_an_end(connection, rows) or not await fits(connection, rows.table, rows.names):
+        return False
+    try:
+        async with connection.begin_nested(), checked_once(connection, rows.table, rows.columns):
+            await copy(connection, rows.table, rows.columns, rows.order)
+    except (asyncpg.UniqueViolationError, asyncpg.FeatureNotSupportedError):  # the latter with row-level security
+        return False
+    return True
+
+
+async def _has_an_end(connection: AsyncConnection, rows: _Rows) -> bool:
+    """Whether the table has the first or the last key: a replay, or a window that overlaps the one before.
+
+    What is seen this early costs no COPY in vain.
+    """
+    key = rows.table.primary_key.columns
+    ends = [tuple(rows.columns[column.name][number] for column in key) for number in (rows.order[0], rows.order[-1])]
+    return bool(await connection.scalar(select(exists().where(tuple_(*key).in_(ends)))))
+
+
+async def _merge_into(connection: AsyncConnection, rows: _Rows) -> None:
+    if len(rows.order) < _WORTH_A_TABLE or not await connection.scalar(_MAY_CREATE_TEMPORARY):
+        await connection.execute(rows.merged_from(_unnested(rows.table, rows.names)), rows.arrays())
+        return
+    given = _temporary(rows.table, rows.names, rows.partly)
+    await connection.execute(CreateTable(given))
+    await copy(connection, given, rows.columns, rows.order)
+    await connection.execute(rows.merged_from(given))
+    await connection.execute(DropTable(given))
+
+
+@lru_cache(maxsize=64)
+def _temporary(table: Table, names: tuple[str, ...], partly: frozenset[str]) -> Table:
+    kinds = [table.c[name] for name in names]
+    columns = [Column(kind.name, kind.type, nullable=kind.nullable or kind.name in partly) for kind in kinds]
+    # By its schema: a table of the user's may have the name, and come first on the search path.
+    named = MetaData(schema="pg_temp")
+    return Table(f"arbstore_{table.name}"[:63], named, *columns, prefixes=["TEMPORARY"], postgresql_on_commit="DROP")
+
+
+@lru_cache(maxsize=64)
+def _unnested(table: Table, names: tuple[str, ...]) -> FromClause:
+    arrays = [bindparam(name, type_=ARRAY(table.c[name].type)) for name in names]
+    columns = [column(name, table.c[name].type) for name in names]
+    return func.unnest(*arrays).table_valued(*columns, name="given").render_derived()
+
+
+@lru_cache(maxsize=128)
+def _merge(table: Table, names: tuple[str, ...], partly: frozenset[str], given: FromClause) -> Insert:
+    defaults = {name: _default(table.c[name]) for name in partly}
+    values = [func.coalesce(given.c[name], defaults[name]) if name in partly else given.c[name] for name in names]
+    statement = insert(table).from_select(names, select(*values))
+    kept = {column.name: statement.excluded[column.name] for column in table.c if not column.primary_key}
+    # A row that says what is stored already is not written again: that costs half as much, and leaves no dead row.
+    differs = [
+        and_(new.is_distinct_from(table.c[name]), *([new.is_distinct_from(defaults[name])] if name in partly else []))
+        for name, new in kept.items()
+        if name in names
+    ]
+    return statement.on_conflict_do_update(index_elements=list(table.primary_key), set_=kept, where=or_(*differs))
+
+
+def _default(column: Column[Any]) -> Any:
+    assert isinstance(column.server_default, DefaultClause), column  # noqa: S101 # not an identity, nor computed
+    return column.server_default.arg

@@ -1,0 +1,242 @@
+"""Each operation: its SQL on each edition, its reverse, its line in a revision, and what it does where it cannot."""
+
+from __future__ import annotations
+
+import inspect
+import io
+import logging
+import re
+import textwrap
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from alembic.autogenerate import render_python_code
+from alembic.migration import MigrationContext
+from alembic.operations import Operations
+from alembic.operations.ops import UpgradeOps
+from sqlalchemy import Connection
+
+from alembic_timescaledb import autogenerate  # noqa: F401 # renders operations
+from alembic_timescaledb import operations as ops
+from alembic_timescaledb.edition import Edition
+from alembic_timescaledb.errors import DeclarationError
+from alembic_timescaledb.operations import TimescaleOp
+from tests.alembic_timescaledb.models import readings
+from tests.alembic_timescaledb.project import Project
+
+HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+QUERY = "SELECT time_bucket('1 hour', time) AS time, max(x) FILTER (WHERE s <> ':a 5%') FROM t\nGROUP BY 1"
+
+CREATED = ops.CreateHypertableOp("t", "time", chunk_interval=HOUR, space_column="s", partitions=4, schema="a b")
+ENABLED = ops.EnableColumnstoreOp("t", segment_by=("s", "Odd"), order_by=("time DESC", "s NULLS FIRST"), schema="x")
+ON_VIEW = ops.EnableColumnstoreOp("v", aggregate=True)
+MOVED = ops.AddColumnstorePolicyOp("t", after=timedelta(seconds=90))
+KEPT = ops.AddRetentionPolicyOp("t", drop_after=timedelta(days=1, microseconds=5))
+VIEW = ops.CreateContinuousAggregateOp("v", QUERY, materialized_only=True)
+REFRESHED = ops.AddContinuousAggregatePolicyOp("v", start_offset=None, end_offset=timedelta(0), every=HOUR)
+EVERY_OP: list[TimescaleOp] = [
+    CREATED,
+    ops.RevertHypertableOp("t", schema="a b", former=CREATED),
+    ops.SetChunkIntervalOp("t", HOUR, before=DAY),
+    KEPT,
+    ops.RemoveRetentionPolicyOp("t", former=KEPT),
+    ENABLED,
+    ON_VIEW,
+    ops.DisableColumnstoreOp("t", schema="x", former=ENABLED),
+    MOVED,
+    ops.RemoveColumnstorePolicyOp("t", former=MOVED),
+    VIEW,
+    ops.DropContinuousAggregateOp("v", former=VIEW),
+    ops.SetMaterializedOnlyOp("v", True),
+    REFRESHED,
+    ops.RemoveContinuousAggregatePolicyOp("v", former=REFRESHED),
+    ops.RefreshContinuousAggregateOp("v"),
+]
+each_op = pytest.mark.parametrize("op", EVERY_OP, ids=lambda op: op.name)
+
+
+def sql(op: TimescaleOp, edition: Edition) -> str:
+    written = io.StringIO()
+    options = {"as_sql": True, "output_buffer": written, "timescale_edition": edition}
+    context = MigrationContext.configure(dialect_name="postgresql", dialect_opts={"paramstyle": "named"}, opts=options)
+    Operations(context).invoke(op)
+    return written.getvalue().strip()
+
+
+def test_every_operation_is_tested_here() -> None:
+    known = {getattr(ops, name) for name in ops.__all__ if name.endswith("Op")}
+    assert known - {TimescaleOp, ops.GoneWithRelationOp} == {type(op) for op in EVERY_OP}
+
+
+@each_op
+def test_each_is_documented_with_an_example_that_works(op: TimescaleOp) -> None:
+    function = getattr(Operations, op.name)
+    example = re.search(r"\n((?:    )?op\..*?)\n\n", inspect.cleandoc(function.__doc__) + "\n\n", re.DOTALL)
+    assert example is not None
+    run(textwrap.dedent(example[1]))
+
+
+def run(code: str) -> list[TimescaleOp]:
+    """Run what a revision says, and return the operations that it invokes."""
+
+    class Recorder(Operations):
+        def invoke(self, operation: Any) -> None:  # type: ignore[override] # it returns nothing
+            found.append(operation)
+
+    found: list[TimescaleOp] = []
+    recorder = Recorder(MigrationContext.configure(dialect_name="postgresql"))
+    exec(code, {"op": recorder, "timedelta": timedelta, "datetime": datetime, "UTC": UTC})  # noqa: S102 # as Alembic
+    return found
+
+
+@each_op
+def test_its_line_in_a_revision_makes_it_again(op: TimescaleOp) -> None:
+    code = render_python_code(UpgradeOps([op]))
+    assert run("if True:\n" + code) == [op]
+
+
+@each_op
+def test_the_reverse_of_its_reverse_is_itself(op: TimescaleOp) -> None:
+    if isinstance(op, ops.RefreshContinuousAggregateOp):
+        with pytest.raises(ValueError, match="what is computed stays"):
+            op.reverse()
+        return
+    assert op.reverse() != op
+    assert op.reverse().reverse() == op
+    assert op.to_diff_tuple() == (op.name, op.place, str(op))
+
+
+def test_what_was_written_by_hand_is_reversed_by_hand() -> None:
+    with pytest.raises(ValueError, match=r"remove_retention_policy of t cannot be reversed"):
+        ops.RemoveRetentionPolicyOp("t").reverse()
+
+
+@pytest.mark.parametrize(
+    ("op", "expected"),
+    [
+        (
+            CREATED,
+            "SELECT create_hypertable('\"a b\".t', by_range('time', INTERVAL '1 hour'),"
+            " create_default_indexes => false, if_not_exists => true);\n\n"
+            "SELECT add_dimension('\"a b\".t', by_hash('s', 4), if_not_exists => true);",
+        ),
+        (ops.SetChunkIntervalOp("t", 36 * HOUR), "SELECT set_chunk_time_interval('t', INTERVAL '36 hours');"),
+        (
+            ENABLED,
+            "ALTER TABLE x.t SET (timescaledb.enable_columnstore = true, timescaledb.segmentby = 's, \"Odd\"',"
+            " timescaledb.orderby = 'time DESC NULLS FIRST, s ASC NULLS FIRST');",
+        ),
+        (
+            ON_VIEW,
+            "ALTER MATERIALIZED VIEW v SET (timescaledb.enable_columnstore = true, timescaledb.segmentby = '');",
+        ),
+        (MOVED, "CALL add_columnstore_policy('t', after => INTERVAL '90 seconds', if_not_exists => true);"),
+        (
+            KEPT,
+            "SELECT add_retention_policy('t', drop_after => INTERVAL '86400000005 microseconds',"
+            " if_not_exists => true);",
+        ),
+        (
+            VIEW,
+            "CREATE MATERIALIZED VIEW IF NOT EXISTS v WITH (timescaledb.continuous,"
+            f" timescaledb.materialized_only = true) AS\n{QUERY}\nWITH NO DATA;",
+        ),
+        (
+            REFRESHED,
+            "SELECT add_continuous_aggregate_policy('v', start_offset => NULL, end_offset => INTERVAL '0 days',"
+            " schedule_interval => INTERVAL '1 hour', if_not_exists => true);",
+        ),
+    ],
+    ids=lambda value: getattr(value, "name", ""),
+)
+def test_offline_it_prints_its_sql(op: TimescaleOp, expected: str) -> None:
+    assert sql(op, Edition.COMMUNITY) == expected
+
+
+@each_op
+def test_offline_an_edition_gets_what_it_can_do(op: TimescaleOp) -> None:
+    for edition in Edition:
+        assert bool(sql(op, edition)) == edition.has(op.needs)
+
+
+async def migrate(project: Project, *done: TimescaleOp) -> None:
+    def invoke(connection: Connection) -> None:
+        context = MigrationContext.configure(connection)
+        with context.begin_transaction():
+            for op in done:
+                Operations(context).invoke(op)
+
+    await project.connection.run_sync(invoke)
+    await project.connection.commit()
+
+
+async def test_an_ordinary_table_is_left_alone_and_it_is_said(
+    project: Project, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As where a database was deployed on plain PostgreSQL, and its server has TimescaleDB now."""
+    caplog.set_level(logging.INFO, "alembic_timescaledb")
+    await project.execute("CREATE TABLE t (s int, time timestamptz NOT NULL, x int, PRIMARY KEY (s, time))")
+    table = [ops.SetChunkIntervalOp("t", HOUR), MOVED, KEPT, ops.EnableColumnstoreOp("t"), VIEW, REFRESHED]
+    await migrate(project, *table)
+    for op in table:
+        waits = f"this waits until it is: {op}"
+        assert (waits if project.edition.has(op.needs) else op.lack(project.edition)) in caplog.text
+    await migrate(project, *(op.reverse() for op in EVERY_OP if op in (KEPT, MOVED, VIEW, REFRESHED)))
+
+
+async def test_a_refresh_runs_outside_the_transaction(community: Project) -> None:
+    readings(community.metadata)
+    await community.deploy()
+    await community.execute("INSERT INTO readings SELECT 1, now() - interval '1 day', 5")
+    query = "SELECT time_bucket('1 hour', time) AS time, max(\"Odd, value%\") AS x FROM readings GROUP BY 1"
+    await migrate(
+        community,
+        ops.CreateContinuousAggregateOp("v", query, materialized_only=True),
+        ops.RefreshContinuousAggregateOp("v"),
+    )
+    rows = (await community.connection.exec_driver_sql("SELECT x FROM v")).all()
+    assert [tuple(row) for row in rows] == [(5.0,)]
+
+
+@pytest.mark.parametrize(
+    ("taken", "kind"),
+    [("VIEW v AS SELECT 1", "view"), ("MATERIALIZED VIEW v AS SELECT 1", "materialized view"), ("TABLE v ()", "table")],
+)
+async def test_an_aggregate_is_never_taken_for_what_has_its_name(community: Project, taken: str, kind: str) -> None:
+    readings(community.metadata)
+    await community.deploy()
+    await community.execute(f"CREATE {taken}")
+    view = ops.CreateContinuousAggregateOp("v", "SELECT time_bucket('1 h', time) AS time FROM readings GROUP BY 1")
+    with pytest.raises(DeclarationError, match=f"v cannot be created: there is a {kind} of that name"):
+        await migrate(community, view)
+
+
+async def test_policies_by_creation_give_way(community: Project) -> None:
+    readings(community.metadata)
+    await community.deploy()
+    await community.execute(
+        "SELECT remove_retention_policy('readings')",
+        "SELECT add_retention_policy('readings', drop_created_before => interval '7 days')",
+        "CALL remove_columnstore_policy('readings')",
+        "CALL add_columnstore_policy('readings', created_before => interval '1 day')",
+    )
+    written = await community.deploy()
+    assert "op.add_retention_policy" in written
+    assert "op.add_columnstore_policy" in written
+
+
+async def test_each_can_be_repeated(community: Project) -> None:
+    """A deploy after what was put right by hand, or by an interrupted run, finds it done."""
+    await community.execute("CREATE TABLE t (s int, time timestamptz NOT NULL, x int, PRIMARY KEY (s, time))")
+    created = ops.CreateHypertableOp("t", "time", chunk_interval=HOUR)
+    enabled = ops.EnableColumnstoreOp("t", segment_by=("s",), order_by=("time DESC",))
+    query = "SELECT time_bucket('1 hour', time) AS time, max(x) FROM t GROUP BY 1"
+    view = ops.CreateContinuousAggregateOp("v", query)
+    refreshed = ops.AddContinuousAggregatePolicyOp("v", start_offset=DAY, end_offset=HOUR, every=HOUR)
+    forth: list[TimescaleOp] = [created, enabled, MOVED, KEPT, view, refreshed]
+    await migrate(community, *forth, *forth)
+    undone = [op.reverse() for op in reversed(forth)]
+    await migrate(community, *undone)
+    await migrate(community, *undone)
+    assert await community.left() == ["public.t", "public.t_pkey"]

@@ -1,0 +1,438 @@
+"""A database deployed on a poorer server is brought up to the one under test, whatever comes between."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any, TypeAlias
+
+import pytest
+import pytest_asyncio
+from alembic import command
+from sqlalchemy import Connection, text
+
+from alembic_timescaledb import Edition, Feature, catalog
+from alembic_timescaledb.retention import retention_policies
+from arbstore import migrations
+from arbstore.database import Database, Store
+from arbstore.deploy.align import PlannedStep, SyncPlan, plan_sync, sync
+from arbstore.errors import DeployRunningError, SchemaOutOfDateError, SyncError
+from arbstore.records import Balance, Side, Trade
+from arbstore.testing import _in_thread, skip_without
+from tests.conftest import listing
+
+DAY = timedelta(days=1)
+NOW = datetime.now(UTC)
+AGES = [day * DAY + minute * timedelta(minutes=3) for day in range(10) for minute in range(20)]
+WAITING = "FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND datname = current_database()"
+BLOCKED = (
+    "SELECT count(*) > 0 FROM pg_locks WHERE locktype = 'relation' AND NOT granted"
+    " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+)
+
+Deploy: TypeAlias = Callable[[Edition], Awaitable[Database]]
+
+
+@pytest_asyncio.fixture
+async def deploy(empty_db: Database) -> AsyncIterator[Deploy]:
+    """Yield what deploys the newest schema as on a poorer edition, with trades of the last ten days.
+
+    Leaves the test out where the server under test is no better.
+    """
+
+    async def deployed(edition: Edition) -> Database:
+        async with empty_db.engine.connect() as connection:
+            if not edition.has_hypertables:
+                skip_without(await better(connection), Feature.HYPERTABLES)
+            else:
+                skip_without(await connection.run_sync(catalog.enable), Feature.AGGREGATES)
+                await connection.commit()
+            await connection.run_sync(lambda sync: command.upgrade(migrations.config(sync, edition=edition), "head"))
+            await connection.commit()
+        async with empty_db.begin() as store:
+            await fill(store)
+        return empty_db
+
+    yield deployed
+
+
+async def better(connection: Any) -> Edition:
+    """Return the edition that the database would have with the extension."""
+    found: Edition = await connection.run_sync(catalog.enable)
+    await connection.rollback()
+    await connection.invalidate()
+    return found
+
+
+async def fill(store: Store) -> None:
+    exchange = await store.exchanges.add("BINANCE_SPOT")
+    symbol = await store.symbols.add(exchange.id, listing("BTC"))
+    await store.trades.insert([trade(symbol.id, NOW - age, n) for n, age in enumerate(AGES)])
+
+
+def trade(symbol_id: int, at: datetime, number: int) -> Trade:
+    return Trade(
+        symbol_id=symbol_id, timestamp=at, trade_id=str(number), price=100.0 + number % 7, quantity=0.5, side=Side.BUY
+    )
+
+
+def balance(exchange_id: int) -> Balance:
+    return Balance(exchange_id=exchange_id, asset_name="ETH", timestamp=NOW, available_balance=Decimal(1))
+
+
+async def rows(db: Database) -> list[Any]:
+    async with db.engine.connect() as connection:
+        return list(await connection.execute(text("SELECT * FROM trade_snapshots ORDER BY 1, 2, 3")))
+
+
+async def candles(db: Database) -> dict[str, list[Any]]:
+    async with db.begin() as store:
+        return {
+            timeframe: await store.candles.history("BINANCE_SPOT", "BTC", "USDT", timeframe, source="trades")
+            for timeframe in ("1m", "1h", "1d")
+        }
+
+
+async def brought_up(db: Database, **options: Any) -> SyncPlan:
+    return await sync(db, await plan_sync(db), **options)
+
+
+def not_computing(steps: Sequence[PlannedStep]) -> list[str]:
+    """Return what is done once: to compute what is computed costs nothing, and is left out of no plan for it."""
+    return [step.what for step in steps if not step.what.startswith("compute")]
+
+
+async def check(db: Database) -> None:
+    async with db.engine.connect() as connection:
+        await connection.run_sync(lambda sync: command.check(migrations.config(sync)))
+
+
+async def on(db: Database, work: Callable[[Connection], Any]) -> Any:
+    async with db.engine.connect() as connection:
+        return await connection.run_sync(work)
+
+
+async def execute(db: Database, *statements: str) -> None:
+    async with db.engine.begin() as connection:
+        for statement in statements:
+            await connection.execute(text(statement))
+
+
+async def until_true(db: Database, question: str) -> None:
+    async with asyncio.timeout(60), db.engine.connect() as connection:
+        while not await connection.scalar(text(question)):
+            await connection.rollback()
+            await asyncio.sleep(0.01)
+
+
+async def let_one_row_wait(db: Database) -> None:
+    """Let the moving of a row last until nobody holds the advisory lock 42; to the server it waits for none."""
+    await execute(
+        db,
+        "CREATE FUNCTION waits(id text) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN"
+        " WHILE id = '150' AND NOT pg_try_advisory_xact_lock_shared(42) LOOP PERFORM pg_sleep(0.05); END LOOP;"
+        " RETURN true; END $$",
+        "ALTER TABLE trade_snapshots ADD CONSTRAINT waits CHECK (waits(trade_id))",
+    )
+
+
+async def test_a_fresh_deploy_leaves_nothing_to_do(committed_db: Database) -> None:
+    found = await plan_sync(committed_db)
+    assert (found.steps, found.left) == ((), ())
+    assert found.edition == await on(committed_db, catalog.edition)
+
+
+@pytest.mark.parametrize("start", [Edition.PLAIN, Edition.APACHE])
+async def test_what_was_deployed_on_a_poorer_server_is_brought_up(deploy: Deploy, start: Edition) -> None:
+    db = await deploy(start)
+    bars = await candles(db)
+    assert (await brought_up(db)).steps == ()
+    assert (await plan_sync(db)).steps == ()
+    await check(db)
+    assert await on(db, catalog.edition) != start
+    assert (await on(db, catalog.hypertables))["trade_snapshots"].chunk_interval == timedelta(minutes=30)
+    assert await candles(db) == bars
+
+
+async def test_existing_rows_move_into_chunks_and_all_of_them(deploy: Deploy) -> None:
+    db = await deploy(Edition.PLAIN)
+    async with db.begin() as store:
+        # So that no job of the server drops what is compared.
+        await store.maintenance.set_retention("trade_snapshots", None)
+    before = await rows(db)
+    planned = await plan_sync(db)
+    moved = next(step for step in planned.steps if step.what.startswith("make trade_snapshots a hypertable"))
+    assert (moved.rows, moved.estimated) == (len(AGES), False)
+    assert moved.bytes is not None
+    assert moved.bytes > 10_000
+    await sync(db, planned)
+    assert await rows(db) == before
+    assert (await on(db, catalog.hypertables))["trade_snapshots"].chunks >= 20
+    async with db.engine.connect() as connection:
+        assert await connection.scalar(text("SELECT count(*) FROM ONLY trade_snapshots")) == 0
+
+
+async def test_a_plan_changes_nothing(deploy: Deploy) -> None:
+    db = await deploy(Edition.PLAIN)
+    planned = await plan_sync(db)
+    assert planned.steps[0].what == "create the extension timescaledb"
+    assert await on(db, catalog.edition) is Edition.PLAIN
+    assert await plan_sync(db) == planned
+
+
+async def test_candles_outlive_the_rows_that_the_server_drops_afterwards(deploy: Deploy) -> None:
+    db = await deploy(Edition.APACHE)
+    bars = await candles(db)
+    planned = await plan_sync(db)
+    dropping = next(step for step in planned.steps if step.what.startswith("drop rows of trade_snapshots"))
+    assert dropping.drops_from == NOW - AGES[-1]
+    await sync(db, planned)
+    # By its own job this happens soon, too.
+    await execute(db, "SELECT drop_chunks('trade_snapshots', older_than => INTERVAL '3 days')")
+    assert (await rows(db))[0].timestamp > NOW - 4 * DAY
+    assert await candles(db) == bars
+
+
+@pytest.mark.parametrize("share", [0.1, 0.45, 0.8])
+async def test_what_is_interrupted_between_steps_goes_on_from_there(deploy: Deploy, share: float) -> None:
+    db = await deploy(Edition.PLAIN)
+    bars = await candles(db)
+    planned = await plan_sync(db)
+
+    def stop(number: int, count: int, _step: str) -> None:
+        if number > share * count:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        await sync(db, planned, progress=stop)
+    rest = await plan_sync(db)
+    done = int(share * len(planned.steps))
+    assert not_computing(rest.steps) == not_computing(planned.steps[done:])
+    assert (await sync(db, rest)).steps == ()
+    await check(db)
+    assert await candles(db) == bars
+
+
+async def test_a_connection_that_is_lost_amid_the_moving_of_rows_loses_none(deploy: Deploy) -> None:
+    db = await deploy(Edition.PLAIN)
+    async with db.begin() as store:
+        await store.maintenance.set_retention("trade_snapshots", None)
+    before = await rows(db)
+    await let_one_row_wait(db)
+    async with db.engine.begin() as holder:
+        await holder.execute(text("SELECT pg_advisory_xact_lock(42)"))
+        syncing = asyncio.create_task(brought_up(db))
+        await until_true(db, f"SELECT count(*) > 0 {WAITING}")
+        await execute(db, f"SELECT pg_terminate_backend(pid) {WAITING}")
+        with pytest.raises(SyncError, match=r"make trade_snapshots a hypertable.*run `arbstore db sync` again"):
+            await syncing
+    assert await rows(db) == before
+    assert (await brought_up(db)).steps == ()
+    assert await rows(db) == before
+
+
+async def test_rows_that_are_written_meanwhile_are_not_lost(deploy: Deploy) -> None:
+    db = await deploy(Edition.PLAIN)
+    async with db.begin() as store:
+        await store.maintenance.set_retention("trade_snapshots", None)
+    done = asyncio.Event()
+
+    async def write(first: int) -> int:
+        async with Database(settings=db.settings) as writer:  # its connections are older than the extension
+            number = first
+            while not done.is_set():
+                async with writer.begin() as store:
+                    symbol = await store.symbols.by_pair(1, "BTC", "USDT")
+                    assert symbol is not None
+                    await store.trades.insert([trade(symbol.id, datetime.now(UTC), number)])
+                number += 1
+            return number - first
+
+    writers = [asyncio.create_task(write(first)) for first in (10_000, 20_000_000)]
+    await until_true(db, "SELECT count(*) > 210 FROM trade_snapshots")
+    left = await brought_up(db)
+    async with db.engine.connect() as connection:
+        synced = await connection.scalar(text("SELECT now()"))
+    async with asyncio.timeout(60):
+        while (await rows(db))[-1].timestamp < synced:  # noqa: ASYNC110 # after it they go on
+            await asyncio.sleep(0.01)
+    done.set()
+    written = await asyncio.gather(*writers)
+    assert left.steps == ()
+    assert len(await rows(db)) == len(AGES) + sum(written)
+    async with db.engine.connect() as connection:
+        assert await connection.scalar(text("SELECT count(*) FROM ONLY trade_snapshots")) == 0
+
+
+async def test_a_table_in_use_is_waited_for_but_not_for_ever(deploy: Deploy) -> None:
+    db = await deploy(Edition.PLAIN)
+    async with db.engine.begin() as connection:
+        await connection.execute(text("SET LOCAL application_name = 'collector'"))
+        await connection.execute(text("SELECT count(*) FROM trade_snapshots"))
+        with pytest.raises(SyncError, match=r"trade_snapshots is in use by collector \(pid \d+") as caught:
+            await brought_up(db, patience=timedelta(milliseconds=200))
+    assert caught.value.done > 0
+    assert caught.value.sqlstate == "55P03"
+    assert len((await plan_sync(db)).steps) == caught.value.left
+    assert (await brought_up(db)).steps == ()
+
+
+async def test_no_step_is_cut_short_by_the_timeout_of_statements(deploy: Deploy) -> None:
+    db = await deploy(Edition.PLAIN)
+    planned = await plan_sync(db)
+    settings = db.settings.model_copy(update={"statement_timeout": 2})
+    async with Database(settings=settings) as hurried:
+        await let_one_row_wait(db)
+        async with db.engine.begin() as holder:
+            await holder.execute(text("SELECT pg_advisory_xact_lock(42)"))
+            syncing = asyncio.create_task(sync(hurried, planned))
+            await until_true(db, f"SELECT count(*) > 0 {WAITING}")
+            await asyncio.sleep(2.5)  # more than it could wait, if the timeout held for it
+        assert (await syncing).steps == ()
+
+
+async def test_a_writer_that_adds_a_symbol_before_its_rows_is_no_deadlock(deploy: Deploy) -> None:
+    db = await deploy(Edition.PLAIN)
+    async with db.begin() as store:
+        exchange = await store.exchanges.by_enum("BINANCE_SPOT")
+        assert exchange is not None
+        symbol = await store.symbols.add(exchange.id, listing("ETH"))
+        syncing = asyncio.create_task(brought_up(db))
+        await until_true(db, BLOCKED)
+        await asyncio.sleep(1.5)  # until its own wait would not be looked at again: the next deadlock were the writer's
+        await store.trades.insert([trade(symbol.id, NOW, 0)])
+        await store.balances.insert([balance(exchange.id)])
+    assert (await syncing).steps == ()
+    async with db.begin() as store:
+        assert len(await store.trades.latest(base="ETH")) == 1
+
+
+async def test_too_few_locks_for_the_chunks_is_told_with_what_helps(deploy: Deploy) -> None:
+    db = await deploy(Edition.PLAIN)
+    await execute(
+        db,
+        "CREATE FUNCTION fails() RETURNS boolean LANGUAGE plpgsql AS"
+        " $$ BEGIN RAISE EXCEPTION 'out of shared memory' USING ERRCODE = '53200'; END $$",
+        "ALTER TABLE trade_snapshots ADD CONSTRAINT fails CHECK (fails()) NOT VALID",
+    )
+    with pytest.raises(SyncError, match="raise max_locks_per_transaction"):
+        await brought_up(db)
+    assert len(await rows(db)) == len(AGES)
+
+
+async def test_through_a_pooler_the_extension_comes_first_and_alone(deploy: Deploy) -> None:
+    db = await deploy(Edition.PLAIN)
+    settings = db.settings.model_copy(update={"prepared_statements": False})
+    async with Database(settings=settings) as pooled:
+        planned = await plan_sync(pooled)
+        assert [step.what for step in planned.steps] == ["create the extension timescaledb"]
+        rest = await sync(pooled, planned)
+        assert rest.steps[0].what.startswith("make ")
+        assert (await sync(pooled, rest)).steps == ()
+    await check(db)
+
+
+async def test_one_at_a_time(deploy: Deploy) -> None:
+    db = await deploy(Edition.PLAIN)
+    planned = await plan_sync(db)
+    outcomes = await asyncio.gather(sync(db, planned), sync(db, planned), return_exceptions=True)
+    assert {type(outcome) for outcome in outcomes} == {SyncPlan, DeployRunningError}
+    assert (await plan_sync(db)).steps == ()
+
+
+async def test_another_revision_is_asked_for_first(deploy: Deploy) -> None:
+    db = await deploy(Edition.PLAIN)
+    await execute(db, "UPDATE alembic_version SET version_num = '0005'")
+    with pytest.raises(SchemaOutOfDateError, match=r"0005.*`arbstore db upgrade` first"):
+        await plan_sync(db)
+
+
+async def test_a_retention_that_refreshes_forbid_is_left_out_and_the_rows_stay(deploy: Deploy) -> None:
+    db = await deploy(Edition.APACHE)
+    await execute(db, "INSERT INTO retention_overrides VALUES ('trade_snapshots', INTERVAL '1 day', now())")
+    left = await brought_up(db)
+    assert (left.steps, [one.what for one in left.left]) == ((), ["drop rows of trade_snapshots after 1 day"])
+    assert "trade_candles_1m is refreshed over the last 60 hours" in left.left[0].why
+    assert "trade_snapshots" not in await on(db, retention_policies)
+    assert len(await rows(db)) == len(AGES)
+    async with db.begin() as store:
+        await store.maintenance.set_retention("trade_snapshots", 20 * DAY)
+    assert await plan_sync(db) == SyncPlan(edition=Edition.COMMUNITY, steps=(), left=())
+    await check(db)
+
+
+async def test_a_deploy_does_not_set_a_retention_that_refreshes_forbid(deploy: Deploy) -> None:
+    db = await deploy(Edition.APACHE)
+    await execute(db, "INSERT INTO retention_overrides VALUES ('trade_snapshots', INTERVAL '1 day', now())")
+    await on(db, lambda connection: migrations.downgrade(connection, "0005"))
+    assert (await on(db, retention_policies))["trade_snapshots"].drop_after == DAY  # no aggregate was there
+    await migrations.deploy(db)
+    assert "trade_snapshots" not in await on(db, retention_policies)
+
+
+async def test_what_was_set_while_the_server_ran_no_jobs_is_what_its_job_does(deploy: Deploy) -> None:
+    db = await deploy(Edition.APACHE)
+    await execute(db, "INSERT INTO retention_overrides VALUES ('ticks', INTERVAL '20 days', now())")
+    planned = await plan_sync(db)
+    assert "drop rows of ticks after 20 days" in [step.what for step in planned.steps]
+    async with db.begin() as store:
+        await store.maintenance.set_retention("ticks", 30 * DAY)  # after the plan: that one is passed over
+    assert (await sync(db, planned)).steps == ()
+    assert (await on(db, retention_policies))["ticks"].drop_after == 30 * DAY
+
+
+async def test_what_was_changed_by_hand_is_mended(committed_db: Database) -> None:
+    skip_without(await on(committed_db, catalog.edition), Feature.RETENTION)
+    await execute(
+        committed_db,
+        "SELECT remove_retention_policy('ticks')",
+        "SELECT set_chunk_time_interval('ticks', INTERVAL '3 hours')",
+        "SELECT remove_retention_policy('trade_snapshots')",
+        "SELECT add_retention_policy('trade_snapshots', INTERVAL '30 days')",
+    )
+    assert [step.what for step in (await plan_sync(committed_db)).steps] == [
+        "let new chunks of ticks be of 1 hour, not 3 hours",
+        "compute trade_candles_1m of the rows that are there",
+        "drop rows of ticks after 7 days",
+        "drop no rows of trade_snapshots any more; drop rows of trade_snapshots after 3 days",
+    ]
+    assert (await brought_up(committed_db)).steps == ()
+    await check(committed_db)
+
+
+async def test_what_is_set_while_it_runs_is_not_undone(committed_db: Database) -> None:
+    skip_without(await on(committed_db, catalog.edition), Feature.RETENTION)
+    await execute(
+        committed_db,
+        "SELECT remove_retention_policy('ticks')",
+        "SELECT add_retention_policy('ticks', INTERVAL '30 days')",
+    )
+
+    async def decide() -> None:
+        async with Database(settings=committed_db.settings) as operator, operator.begin() as store:
+            await store.maintenance.set_retention("ticks", 20 * DAY)
+
+    def told(_number: int, _count: int, step: str) -> None:
+        assert step == "drop no rows of ticks any more; drop rows of ticks after 7 days"
+        _in_thread(decide)
+
+    assert (await brought_up(committed_db, progress=told)).steps == ()
+    assert (await on(committed_db, retention_policies))["ticks"].drop_after == 20 * DAY
+
+
+async def test_what_somebody_else_has_computed_is_not_taken_away(committed_db: Database) -> None:
+    skip_without(await on(committed_db, catalog.edition), Feature.AGGREGATES)
+    async with committed_db.engine.connect() as connection:
+        autonomous = await connection.execution_options(isolation_level="AUTOCOMMIT")
+        await autonomous.execute(
+            text(
+                "CREATE MATERIALIZED VIEW mine WITH (timescaledb.continuous) AS SELECT symbol_id,"
+                " time_bucket('1 day', timestamp) AS day, count(*) FROM ticks GROUP BY 1, 2 WITH NO DATA"
+            )
+        )
+        await autonomous.execute(text("SELECT add_retention_policy('mine', INTERVAL '90 days')"))
+    found = await plan_sync(committed_db)
+    assert found.steps == ()
+    assert [one.what for one in found.left] == ["drop the continuous aggregate mine with all that it computed"]
