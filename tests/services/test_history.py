@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from alembic_timescaledb.hypertable import declared
+from alembic_timescaledb.declare import declared
 from arbstore.database import Store
 from arbstore.errors import UnknownExchangeError, UnknownSymbolError, ValidationError
 from arbstore.records import BookTicker, Candle, Opportunity, Trade

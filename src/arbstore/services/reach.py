@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import ColumnElement, Table, bindparam
 
-from alembic_timescaledb.hypertable import declared
+from alembic_timescaledb.declare import declared
 from arbstore.services.service import ago, in_utc
 
 _CHUNKS = (2, 32)
