@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from sqlalchemy import event
 
-from alembic_timescaledb.hypertable import declared
+from alembic_timescaledb.declare import declared
 from arbstore.database import Database, Store
 from arbstore.errors import UnknownExchangeError, UnknownSymbolError, ValidationError
 from arbstore.records import BookTicker, Candle, Opportunity, Trade

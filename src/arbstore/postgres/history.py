@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from sqlalchemy import ColumnElement, Select, Table, bindparam, select
 
-from alembic_timescaledb.hypertable import declared
+from alembic_timescaledb import declared
 from arbstore.errors import ValidationError
 from arbstore.kinds import Kind
 from arbstore.records import rules

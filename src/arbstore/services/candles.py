@@ -10,8 +10,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy import func, select
 
-from alembic_timescaledb.materialized import materialized
-from alembic_timescaledb.retention import refresh_windows
+from alembic_timescaledb.server import materialized, refresh_windows
 from arbstore import locks
 from arbstore.errors import ValidationError
 from arbstore.models.rollups import HOUR, ROLL_UPS, RollUp

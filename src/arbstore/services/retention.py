@@ -10,8 +10,8 @@ from typing import NamedTuple
 from sqlalchemy import Connection, Table, delete, func, inspect, select
 from sqlalchemy.dialects.postgresql import insert
 
-from alembic_timescaledb import catalog, declared
-from alembic_timescaledb.retention import (
+from alembic_timescaledb import declared, server
+from alembic_timescaledb.server import (
     RetentionPolicy,
     refresh_windows,
     remove_retention_policy,
@@ -103,7 +103,7 @@ def in_force(connection: Connection) -> list[Retention]:
     """Return how long each time-series table is kept, by name."""
     overrides = {name: (age, at) for name, age, at in connection.execute(select(*_OVERRIDE.c))}
     policies = retention_policies(connection)
-    jobs = catalog.hypertables(connection) if catalog.edition(connection).has_policies else {}
+    jobs = server.hypertables(connection) if server.edition(connection).has_policies else {}
     return [
         _in_force(table, overrides.get(name), policies.get(name), jobs=name in jobs)
         for name, table in time_series().items()
@@ -163,7 +163,7 @@ def _allowed(connection: Connection, found: Retention) -> timedelta | None:
 
 
 def _apply(connection: Connection, table: str, keep_for: timedelta | None) -> None:
-    if not catalog.edition(connection).has_policies or table not in catalog.hypertables(connection):
+    if not server.edition(connection).has_policies or table not in server.hypertables(connection):
         return
     if keep_for is None:
         remove_retention_policy(connection, table)
