@@ -25,7 +25,15 @@ def _remade(kind: type[ArbstoreError], args: tuple[Any, ...]) -> ArbstoreError:
 
 
 class ConfigurationError(ArbstoreError):
-    """A setting is missing, contradicts another, or names something that is not installed."""
+    """A setting is missing, contradicts another, or names something that is not installed.
+
+    `parameter` is the parameter that the caller can change to mend it, where there is one.
+    """
+
+    def __init__(self, message: str, *, parameter: str | None = None) -> None:
+        """Keep the parameter's name beside the message."""
+        super().__init__(message)
+        self.parameter = parameter
 
 
 class DatabaseError(ArbstoreError):
@@ -125,10 +133,18 @@ _SHOWN = 5  # of ids
 class UnknownSymbolError(ArbstoreError, LookupError):
     """No such symbol is registered; `symbol` is what was asked for, None where only the server knows it.
 
-    `others` are the ids of symbols of the pair that was asked for which are inactive, or dated contracts.
+    `others` are the ids of symbols of the pair that was asked for which are inactive, or dated contracts. `parameter`
+    is the parameter that the caller can give to make the symbol known, where there is one.
     """
 
-    def __init__(self, symbol: str | int | None, detail: str = "", *, others: Sequence[int] = ()) -> None:
+    def __init__(
+        self,
+        symbol: str | int | None,
+        detail: str = "",
+        *,
+        others: Sequence[int] = (),
+        parameter: str | None = None,
+    ) -> None:
         """Name the symbol that is missing, or give what the server said of it."""
         name = "a symbol" if symbol is None else f"symbol {symbol!r}"
         said = f"is not registered{detail}: add it with store.symbols.add"
@@ -138,6 +154,7 @@ class UnknownSymbolError(ArbstoreError, LookupError):
         super().__init__(f"{name} {said}")
         self.symbol = symbol
         self.others = tuple(others)
+        self.parameter = parameter
 
 
 # SQLSTATE classes of PostgreSQL's appendix A: connection exception, invalid authorization, operator intervention.

@@ -10,7 +10,7 @@ from typing import Any
 from arbstore.database import Database
 from arbstore.ingest import Expired, FileReport, IngestOptions, ingest
 from arbstore.ingest.formats import open_file
-from arbstore.ingest.rows import Row
+from arbstore.ingest.reading import Row
 
 TICKS = (
     ("BINANCE_SPOT", "binance_spot__*", "USDT"),
@@ -44,7 +44,7 @@ def write(path: Path, *lines: str) -> Path:
 def parsed(path: Path, **options: Any) -> list[Row | str]:
     """Return what each line of the file is, without a database."""
     with open_file(path, IngestOptions(**options)) as file:
-        return [file.parse(item) for item in file.items]
+        return [file.read(item) if item else "blank line" for item in file.items]
 
 
 def rows(path: Path, **options: Any) -> list[Row]:

@@ -8,10 +8,10 @@ import pytest_asyncio
 
 from arbstore.database import Store
 from arbstore.errors import UnknownSymbolError, ValidationError
-from arbstore.ingest.listings import Catalogue, read_listings
+from arbstore.ingest import read_listings
 from arbstore.ingest.registry import Registry
 from arbstore.ingest.report import Counts
-from arbstore.ingest.rows import ExchangeName, SymbolName
+from arbstore.ingest.symbols import ExchangeName, SymbolName
 from arbstore.records import Exchange, Listing, Symbol, SymbolType
 
 _NOW = datetime(2024, 8, 8, tzinfo=UTC)
@@ -41,7 +41,7 @@ async def _id(store: Store, name: SymbolName | ExchangeName, *listings: Listing,
 
 
 def _registry(store: Store, *listings: Listing, counts: Counts | None = None) -> Registry:
-    return Registry(store, Catalogue({"BINANCE_FUTURES": listings}), counts or Counts())
+    return Registry(store, {"BINANCE_FUTURES": listings}, counts or Counts())
 
 
 async def test_the_exchanges_own_spelling_comes_first(store: Store, futures: Exchange) -> None:
@@ -138,5 +138,5 @@ async def test_what_is_no_exchange_has_no_id(store: Store) -> None:
 
 
 async def test_a_name_that_tells_nothing_asks_for_the_listing(store: Store) -> None:
-    with pytest.raises(UnknownSymbolError, match=r"'XBTM'.*Give the listing of BINANCE_FUTURES with --symbols"):
+    with pytest.raises(UnknownSymbolError, match=r"'XBTM'.*Give a listing of BINANCE_FUTURES"):
         await _id(store, SymbolName("BINANCE_FUTURES", "XBTM"))

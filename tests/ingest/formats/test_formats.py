@@ -13,7 +13,7 @@ _OBJECT = '{"exchange": "X_SPOT", "base": "A", "quote": "B", "bid": 1, "ask": 2,
 
 def _format(path: Path) -> str:
     with open_file(path, IngestOptions(exchange="X_SPOT")) as file:
-        return file.format
+        return file.name
 
 
 def test_every_recording_is_known_by_name_and_content(recordings: Path) -> None:
@@ -40,10 +40,11 @@ def test_a_recording_that_begins_in_the_middle_of_a_line_is_one(tmp_path: Path) 
 
 @pytest.mark.parametrize("name", ["a.txt", "a.json", "a", "a.gz", "a.parquet.gz", "a.zip.gz", "csv"])
 def test_an_unknown_format_says_which_are_known(tmp_path: Path, name: str) -> None:
-    with pytest.raises(UnknownFormatError, match=r"no known format.*websocket.*\.csv.*\.parquet.*Lean"):
+    with pytest.raises(UnknownFormatError, match=r"no known format.*Binance.*\.jsonl\.gz.*Lean.*\.zip.*CSV.*\.parquet"):
         _format(write(tmp_path / name, "1"))
 
 
 def test_a_listing_is_given_as_one(recordings: Path) -> None:
-    with pytest.raises(UnknownFormatError, match="give it with --symbols"):
+    with pytest.raises(UnknownFormatError, match="give it as the listing of symbols") as error:
         _format(recordings / "symbols" / "pair_info_gate_uFuture.csv")
+    assert error.value.parameter == "symbols"

@@ -14,8 +14,9 @@ import pytest
 from arbstore.database import Database
 from arbstore.errors import ConfigurationError
 from arbstore.ingest import IngestOptions, MalformedLineError, UnknownFormatError
-from arbstore.ingest.rows import KINDS, ExchangeName, SymbolName
-from arbstore.ingest.tabular import deduce
+from arbstore.ingest.formats.tables import deduce
+from arbstore.ingest.symbols import ExchangeName, SymbolName
+from arbstore.kinds import KINDS, TRADES
 from arbstore.records import SymbolType
 from tests.ingest.reading import ingested, parsed, rows, write
 
@@ -177,12 +178,12 @@ def test_blank_lines_are_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("kind", "changes", "options", "reason"),
     [
-        (None, {"prize": 1}, {}, "^a.csv: the columns.*closest is trades: prize is no column of it$"),
+        (None, {"prize": 1}, {}, "^a.csv: the columns.*closest is trades: prize is not a column of it$"),
         (None, {"side": None}, {}, "closest is trades: side is missing$"),
-        (None, {"exchange": None}, {}, r"exchange \(or --exchange\) is missing"),
+        (None, {"exchange": None}, {}, "exchange is missing"),
         (None, {"base": None, "symbol_id": 1}, {}, "base is missing"),
-        ("trades", {"a": 1, "b": 2}, {}, "a is no column of it; b is no column of it"),
-        ("ticks", {}, {}, "closest is ticks: .*price is no column of it.*bid is missing"),
+        ("trades", {"a": 1, "b": 2}, {}, "a is not a column of it; b is not a column of it"),
+        ("ticks", {}, {}, "closest is ticks: .*price is not a column of it.*bid is missing"),
     ],
 )
 def test_columns_that_fit_nothing_are_named(
@@ -194,19 +195,20 @@ def test_columns_that_fit_nothing_are_named(
 
 
 def test_a_kind_there_is_not_is_told() -> None:
-    with pytest.raises(ConfigurationError, match="--kind quotes: known are book_tickers, trades"):
+    with pytest.raises(ConfigurationError, match="there is no kind quotes: known are book_tickers, trades") as error:
         deduce(_PATH, ["price"], IngestOptions(kind="quotes"))
+    assert error.value.parameter == "kind"
 
 
 def test_the_exchange_of_the_options_stands_for_a_column() -> None:
-    assert deduce(_PATH, set(_SMALLEST["trades"]) - {"exchange"}, IngestOptions(exchange="MEXC_SPOT")) == "trades"
+    assert deduce(_PATH, set(_SMALLEST["trades"]) - {"exchange"}, IngestOptions(exchange="MEXC_SPOT")) is TRADES
 
 
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"timestamp": "2024-08-08 12:00:00"}, "timestamp: .*no time zone: say with --utc-offset"),
-        ({"timestamp": 1723118400000}, "timestamp: 1723118400000 is no time.*ambiguous"),
+        ({"timestamp": "2024-08-08 12:00:00"}, "timestamp: .*no time zone: say how far"),
+        ({"timestamp": 1723118400000}, "timestamp: 1723118400000 is not a time.*ambiguous"),
         ({"timestamp": "noon"}, "timestamp: Invalid isoformat"),
         ({"exchange": 5}, "exchange: must be a text"),
         ({"exchange": None}, "exchange: is missing"),
