@@ -11,7 +11,15 @@ if TYPE_CHECKING:
 
 
 class ArbstoreError(Exception):
-    """Base of everything arbstore raises on purpose; it can be pickled, for pools of processes."""
+    """Base of everything arbstore raises on purpose; it can be pickled, for pools of processes.
+
+    `parameter` names the Python parameter whose value is missing or wrong, such as "exchange"; None if there is none.
+    """
+
+    def __init__(self, *args: object, parameter: str | None = None) -> None:
+        """Keep the name of the parameter beside the message: the command line adds the option that sets it."""
+        super().__init__(*args)
+        self.parameter = parameter
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Keep message and facts, whatever the constructor takes."""
@@ -25,15 +33,7 @@ def _remade(kind: type[ArbstoreError], args: tuple[Any, ...]) -> ArbstoreError:
 
 
 class ConfigurationError(ArbstoreError):
-    """A setting is missing, contradicts another, or names something that is not installed.
-
-    `parameter` is the parameter that the caller can change to mend it, where there is one.
-    """
-
-    def __init__(self, message: str, *, parameter: str | None = None) -> None:
-        """Keep the parameter's name beside the message."""
-        super().__init__(message)
-        self.parameter = parameter
+    """A setting is missing, contradicts another, or names something that is not installed."""
 
 
 class DatabaseError(ArbstoreError):
@@ -133,17 +133,11 @@ _SHOWN = 5  # of ids
 class UnknownSymbolError(ArbstoreError, LookupError):
     """No such symbol is registered; `symbol` is what was asked for, None where only the server knows it.
 
-    `others` are the ids of symbols of the pair that was asked for which are inactive, or dated contracts. `parameter`
-    is the parameter that the caller can give to make the symbol known, where there is one.
+    `others` are the ids of symbols of the pair that was asked for which are inactive, or dated contracts.
     """
 
     def __init__(
-        self,
-        symbol: str | int | None,
-        detail: str = "",
-        *,
-        others: Sequence[int] = (),
-        parameter: str | None = None,
+        self, symbol: str | int | None, detail: str = "", *, others: Sequence[int] = (), parameter: str | None = None
     ) -> None:
         """Name the symbol that is missing, or give what the server said of it."""
         name = "a symbol" if symbol is None else f"symbol {symbol!r}"
@@ -151,10 +145,9 @@ class UnknownSymbolError(ArbstoreError, LookupError):
         if others:
             shown = ", ".join(map(str, others[:_SHOWN])) + (" and more" if len(others) > _SHOWN else "")
             said = f"is inactive, or dated: its rows are under {shown} (history_by_id, or history --symbol-id)"
-        super().__init__(f"{name} {said}")
+        super().__init__(f"{name} {said}", parameter=parameter)
         self.symbol = symbol
         self.others = tuple(others)
-        self.parameter = parameter
 
 
 # SQLSTATE classes of PostgreSQL's appendix A: connection exception, invalid authorization, operator intervention.

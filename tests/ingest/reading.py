@@ -41,6 +41,12 @@ def write(path: Path, *lines: str) -> Path:
     return path
 
 
+def excerpt(path: Path, folder: Path, *words: str) -> Path:
+    """Return a copy of a CSV file with its header and the lines that hold one of the words."""
+    header, *lines = path.read_text().splitlines()
+    return write(folder / path.name, header, *(line for line in lines if any(word in line for word in words)))
+
+
 def parsed(path: Path, **options: Any) -> list[Row | str]:
     """Return what each line of the file is, without a database."""
     with open_file(path, IngestOptions(**options)) as file:

@@ -1,4 +1,4 @@
-"""From files to the database: each file in one transaction, either whole or not at all."""
+"""The import of files: each is written in one transaction, either whole or not at all."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from itertools import islice
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from arbstore.errors import ConfigurationError, ValidationError
@@ -29,9 +28,7 @@ if TYPE_CHECKING:  # the command line imports this module for its help, and must
     from arbstore.services.retention import Retention
 
 _ROWS_A_BATCH = 50_000  # bounds the memory to some 40 MB
-_CANDLES: Mapping[str, CandleSource] = MappingProxyType(
-    {"trades": CandleSource.TRADES, "book_tickers": CandleSource.QUOTES}
-)
+_CANDLES = {"trades": CandleSource.TRADES, "book_tickers": CandleSource.QUOTES}
 
 Progress: TypeAlias = Callable[[Path, int, int], None]
 Numbered: TypeAlias = tuple[int, Row]  # a row and its line
@@ -46,9 +43,9 @@ async def ingest(
     again leaves the same rows. Old trades and quotes are rolled up into candles in the same transaction, if the server
     no longer does that. `progress` gets the file, how many of its bytes are read, and its size.
 
-    Raises MalformedLineError unless `skip_bad` is set, ExpiredRowsError for rows that are older than the retention of
-    their table unless `expired` allows them, UnknownFormatError, UnknownSymbolError for a symbol that is in no listing
-    and whose name is ambiguous, and ConfigurationError for missing files and missing or contradicting options.
+    Raises MalformedLineError unless `skip_bad` is set, and ExpiredRowsError for rows that are older than the retention
+    of their table unless `expired` allows them. Raises UnknownFormatError; UnknownSymbolError for a symbol that is in
+    no listing and has an ambiguous name; ConfigurationError for missing files and missing or contradicting options.
     """
     if options.exchange is not None:
         options = replace(options, exchange=enum_value(options.exchange))
@@ -236,8 +233,10 @@ class _Writer:
         report = self.reader.report
         report.dated_locally += sum(row.dated_locally for _, row in rows)
         report.expired += Counter(KINDS[kind].table.name for _ in self._old(kind, rows))
-        if kind in _CANDLES:
-            _note_days(self.days.setdefault(kind, {}), rows)
+        for at in (row.values["timestamp"] for _, row in rows if kind in _CANDLES):
+            days = self.days.setdefault(kind, {})
+            first, last = days.get(day := at.date(), (at, at))
+            days[day] = min(first, at), max(last, at)
         return result
 
     def _sound(self, rows: list[Numbered]) -> Iterator[Numbered]:
@@ -256,13 +255,6 @@ def _fault(row: Row) -> ValidationError | None:
     except ValidationError as error:
         return error
     return None
-
-
-def _note_days(days: dict[date, tuple[datetime, datetime]], rows: list[Numbered]) -> None:
-    for _, row in rows:
-        at = row.values["timestamp"]
-        first, last = days.get(day := at.date(), (at, at))
-        days[day] = min(first, at), max(last, at)
 
 
 def _minute(moment: datetime) -> datetime:

@@ -12,13 +12,11 @@ import zipfile
 import zlib
 from abc import abstractmethod
 from collections.abc import Iterator
-from contextlib import closing, suppress
-from dataclasses import dataclass
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta, timezone
 from functools import cached_property
-from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO, ClassVar, NamedTuple, TypeAlias, cast
+from typing import Any, BinaryIO, ClassVar, NamedTuple, cast
 
 from arbstore.errors import ArbstoreError, ConfigurationError
 from arbstore.ingest.options import IngestOptions
@@ -26,7 +24,6 @@ from arbstore.ingest.symbols import OwnerName
 
 _BOM = b"\xef\xbb\xbf"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_HEAD = 20  # lines
 CSV = (".csv", ".csv.gz")
 JSON = (".jsonl", ".jsonl.gz", ".ndjson", ".ndjson.gz")
 
@@ -34,26 +31,20 @@ JSON = (".jsonl", ".jsonl.gz", ".ndjson", ".ndjson.gz")
 class MalformedLineError(ArbstoreError):
     """A line of a file cannot be read.
 
-    `line` counts from 1. It is the row in Parquet files, and None if the whole file cannot be read. `reason` is what is
-    wrong. `parameter` is the option that makes the line readable, if there is one.
+    `line` counts from 1. It is the row in Parquet files, and None if the whole file cannot be read. `reason` says what
+    is wrong.
     """
 
     def __init__(self, path: Path, line: int | None, reason: str, *, parameter: str | None = None) -> None:
         """Name the file, the line and the reason."""
-        super().__init__(f"{path}{'' if line is None else f', line {line}'}: {reason}")
+        super().__init__(f"{path}{'' if line is None else f', line {line}'}: {reason}", parameter=parameter)
         self.path = path
         self.line = line
         self.reason = reason
-        self.parameter = parameter
 
 
 class UnknownFormatError(ArbstoreError):
-    """No format reads this file, or no series has these columns. `parameter` is the option that helps, if any does."""
-
-    def __init__(self, message: str, *, parameter: str | None = None) -> None:
-        """Keep the parameter beside the message."""
-        super().__init__(message)
-        self.parameter = parameter
+    """No format reads this file, or no series has these columns."""
 
 
 class MissingOffsetError(ValueError):
@@ -69,9 +60,6 @@ class Row(NamedTuple):
     owners: tuple[tuple[str, OwnerName], ...]
     values: dict[str, Any]
     dated_locally: bool = False
-
-
-Ignored: TypeAlias = str  # why a line holds no market data; the report counts lines by it
 
 
 class Lines(Iterator[Any]):
@@ -96,7 +84,7 @@ class Lines(Iterator[Any]):
             raise
 
     def __next__(self) -> Any:
-        """Return the next line. Where compressed data break off, raise ValueError once, then end."""
+        """Return the next line. Raises ValueError once where compressed data break off, and ends there."""
         if self._ended or self._stream.closed:
             raise StopIteration
         try:
@@ -178,33 +166,11 @@ class CsvRows(Lines):
         return dict(zip(header, cells, strict=False))  # a blank line has no cells
 
 
-@dataclass(frozen=True)
-class Head:
-    """The beginning of a file, by which formats recognise their files."""
-
-    path: Path
-
-    @cached_property
-    def lines(self) -> list[bytes]:
-        """The first lines."""
-        found: list[bytes] = []
-        with closing(Lines(self.path)) as lines, suppress(ValueError):  # the parser reports what cannot be read
-            found.extend(islice(lines, _HEAD))
-        return found
-
-    @cached_property
-    def columns(self) -> frozenset[str]:
-        """The names in the first line of a CSV file."""
-        with suppress(ValueError):
-            return frozenset(name.strip() for line in self.lines[:1] for name in _cells(line))
-        return frozenset()
-
-
 class Format:
     """A format of files. Write a subclass that reads it, and add the subclass to `formats.FORMATS`.
 
-    `name` is for people, `endings` are how the names of its files end, `opens` opens them as lines or rows, and
-    `columns` are in the header of each. If the files do not name their exchange, `exchange` is that of the options.
+    `name` is for people. `endings` are how the names of its files end, and `columns` are in the header of each. `opens`
+    opens a file as lines or rows. If the files do not name their exchange, `exchange` is that of the options.
     """
 
     name: str
@@ -223,13 +189,15 @@ class Format:
             self.exchange = options.exchange
 
     @classmethod
-    def fits(cls, head: Head) -> bool:
-        """Return whether a file with one of the endings is of this format."""
-        return head.columns >= cls.columns
+    def fits(cls, head: list[bytes]) -> bool:
+        """Return whether a file with one of the endings and these first lines is of this format."""
+        with suppress(ValueError):  # a header that cannot be read has no columns
+            return cls.columns.issubset(name.strip() for line in head[:1] for name in _cells(line))
+        return not cls.columns
 
     @abstractmethod
-    def read(self, item: Any) -> Row | Ignored:
-        """Return the row of an item, or why there is none. Raises ValueError if it is malformed. No item is empty."""
+    def read(self, item: Any) -> Row | str:
+        """Return the row of an item, or why it holds no market data. Raises ValueError if it is malformed."""
 
 
 def from_epoch(units: int, *, a_second: int) -> datetime:
@@ -246,7 +214,7 @@ def from_epoch(units: int, *, a_second: int) -> datetime:
 def aware(field: str, value: object, utc_offset: timedelta | None) -> datetime:
     """Return a time in UTC. It is a datetime or a text in ISO format; without a zone, `utc_offset` is its zone.
 
-    Raises ValueError if it is not a time, MissingOffsetError if it has no zone and there is no offset.
+    Raises ValueError if it is not a time, and MissingOffsetError if both zone and offset are missing.
     """
     if not isinstance(value, str | datetime):
         raise ValueError(f"{field}: {value!r} is not a time such as 2024-08-08T12:00:00Z: epochs are ambiguous")

@@ -114,18 +114,15 @@ def _paired(here: list[Symbol], listing: Listing, at: datetime | None) -> Symbol
 def _of_time(symbols: list[Symbol], at: datetime | None) -> Symbol | None:
     """Return the symbol that was traded at that time.
 
-    In order of preference: the active one if it was listed by then, the next one to be delisted, any active one, and an
+    That is the active one if it was listed by then, else the next one to be delisted, else any active one, else an
     inactive one without a date.
     """
     active = [symbol for symbol in symbols if symbol.is_active]
     listed = [symbol for symbol in active if at is None or (symbol.listed_at is not None and symbol.listed_at <= at)]
-    delisted = [(symbol.delisted_at, symbol.id, symbol) for symbol in symbols if _was_listed(symbol, at)]
-    undated = [symbol for symbol in symbols if not symbol.is_active and symbol.delisted_at is None]
-    return next(iter([*listed, *(symbol for _, _, symbol in sorted(delisted)), *active, *undated]), None)
-
-
-def _was_listed(symbol: Symbol, at: datetime | None) -> bool:
-    return not symbol.is_active and symbol.delisted_at is not None and (at is None or at < symbol.delisted_at)
+    gone = [(symbol.delisted_at, symbol.id, symbol) for symbol in symbols if not symbol.is_active]
+    delisted = sorted(one for one in gone if one[0] is not None and (at is None or at < one[0]))
+    undated = [one for one in gone if one[0] is None]
+    return next(iter([*listed, *(one[2] for one in delisted), *active, *(one[2] for one in undated)]), None)
 
 
 def _agrees(listing: Listing, owner: SymbolName) -> bool:

@@ -78,7 +78,7 @@ class Counts:
 
 @dataclass(slots=True, kw_only=True)
 class FileReport(Counts):
-    """The counts of one file; `format` is what it was read as."""
+    """The counts of one file. `format` is the name of its format."""
 
     path: Path
     format: str
@@ -116,16 +116,15 @@ class ExpiredRows(NamedTuple):
 class ExpiredRowsError(ArbstoreError):
     """A file holds rows that are older than the retention of their table, so nothing of it was written.
 
-    `tables` has the old rows of the first batch that had any, by table. `parameter` is the option that decides.
+    `tables` has the old rows of the first batch that had any, by table.
     """
-
-    parameter = "expired"
 
     def __init__(self, path: Path, tables: tuple[ExpiredRows, ...]) -> None:
         """Say which rows are too old, and how to write them all the same."""
         super().__init__(
             f"{path}, {'; '.join(map(str, tables))}. Nothing of the file was written. Expired.KEEP writes it and"
-            " lifts the retention for good; Expired.ANYWAY writes it and leaves the retention as it is"
+            " lifts the retention for good; Expired.ANYWAY writes it and leaves the retention as it is",
+            parameter="expired",
         )
         self.path = path
         self.tables = tables

@@ -4,9 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from arbstore.ingest import IngestOptions, UnknownFormatError
+from arbstore.ingest import IngestOptions, UnknownFormatError, formats
 from arbstore.ingest.formats import open_file
-from tests.ingest.reading import BOOK_TICKER, book_ticker, write
+from arbstore.ingest.reading import Format, Lines, Row
+from arbstore.ingest.symbols import SymbolName
+from tests.ingest.reading import BOOK_TICKER, book_ticker, rows, write
 
 _OBJECT = '{"exchange": "X_SPOT", "base": "A", "quote": "B", "bid": 1, "ask": 2, "timestamp": "2024-01-01T00:00:00Z"}'
 
@@ -36,6 +38,22 @@ def test_lines_of_json_are_told_by_their_beginning(tmp_path: Path, name: str) ->
 def test_a_recording_that_begins_in_the_middle_of_a_line_is_one(tmp_path: Path) -> None:
     path = write(tmp_path / "a.jsonl", str(BOOK_TICKER)[20:], book_ticker())
     assert _format(path) == "Binance websocket recording"
+
+
+class _Quotes(Format):
+    name = "quotes, one a line"
+    endings = (".quotes",)
+    opens = Lines
+
+    def read(self, line: bytes) -> Row:
+        symbol, bid, ask = line.decode().split()
+        return Row("ticks", (("symbol_id", SymbolName(self.exchange, symbol)),), {"bid": bid, "ask": ask})
+
+
+def test_a_new_format_is_a_class_and_a_line_in_the_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(formats, "FORMATS", (*formats.FORMATS, _Quotes))
+    (row,) = rows(write(tmp_path / "a.quotes", "BTCUSDT 1 2"), exchange="X_SPOT")
+    assert row.owners == (("symbol_id", SymbolName("X_SPOT", "BTCUSDT")),)
 
 
 @pytest.mark.parametrize("name", ["a.txt", "a.json", "a", "a.gz", "a.parquet.gz", "a.zip.gz", "csv"])

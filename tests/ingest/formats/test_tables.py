@@ -14,10 +14,11 @@ import pytest
 from arbstore.database import Database
 from arbstore.errors import ConfigurationError
 from arbstore.ingest import IngestOptions, MalformedLineError, UnknownFormatError
+from arbstore.ingest.formats import tables
 from arbstore.ingest.formats.tables import deduce
 from arbstore.ingest.symbols import ExchangeName, SymbolName
-from arbstore.kinds import KINDS, TRADES
-from arbstore.records import SymbolType
+from arbstore.kinds import KINDS, TRADES, Kind
+from arbstore.records import Snapshot, SymbolType
 from tests.ingest.reading import ingested, parsed, rows, write
 
 _PATH = Path("a.csv")
@@ -91,6 +92,33 @@ async def test_every_kind_is_deduced_from_its_columns_and_stored(
 
 def test_every_kind_has_a_smallest_table() -> None:
     assert _SMALLEST.keys() == KINDS.keys()
+
+
+class _Spread(Snapshot, frozen=True, kw_only=True):
+    buy_exchange_id: int
+    sell_exchange_id: int
+    timestamp: datetime
+    spread: Decimal
+    seen_at: datetime | None = None
+
+
+@pytest.mark.parametrize("make", [_csv, _ndjson])
+def test_a_new_series_needs_no_more_than_its_row_in_kinds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Any
+) -> None:
+    kind: Kind[Any, Any] = Kind("spreads", _Spread, _Spread, "nowhere:Spread")
+    monkeypatch.setattr(tables, "KINDS", {**KINDS, "spreads": kind})
+    line = {"buy_exchange": "mexc_spot", "sell_exchange": "GATEIO_SPOT", "spread": "0.5"}
+    (row,) = rows(
+        make(tmp_path / ("a.csv" if make is _csv else "a.ndjson"), line | {"timestamp": _TIME, "seen_at": _TIME})
+    )
+    assert row.kind == "spreads"
+    assert dict(row.owners) == {
+        "buy_exchange_id": ExchangeName("MEXC_SPOT"),
+        "sell_exchange_id": ExchangeName("GATEIO_SPOT"),
+    }
+    noon = datetime.fromisoformat(_TIME)
+    assert row.values == {"spread": "0.5", "timestamp": noon, "seen_at": noon}
 
 
 async def test_what_history_returned_can_be_ingested(db: Database, tmp_path: Path) -> None:
@@ -195,7 +223,7 @@ def test_columns_that_fit_nothing_are_named(
 
 
 def test_a_kind_there_is_not_is_told() -> None:
-    with pytest.raises(ConfigurationError, match="there is no kind quotes: known are book_tickers, trades") as error:
+    with pytest.raises(ConfigurationError, match="kind quotes is unknown: known are book_tickers, trades") as error:
         deduce(_PATH, ["price"], IngestOptions(kind="quotes"))
     assert error.value.parameter == "kind"
 

@@ -7,11 +7,12 @@ https://developers.binance.com/docs/binance-spot-api-docs/web-socket-streams
 from __future__ import annotations
 
 from datetime import datetime
+from functools import lru_cache
 
 import msgspec
 
-from arbstore.ingest.options import Clock, IngestOptions
-from arbstore.ingest.reading import JSON, Format, Head, Ignored, Lines, Row, from_epoch
+from arbstore.ingest.options import Clock
+from arbstore.ingest.reading import JSON, Format, Lines, Row, from_epoch
 from arbstore.ingest.symbols import OwnerName, SymbolName
 from arbstore.records import Side
 
@@ -54,19 +55,13 @@ class Recording(Format):
     endings = JSON
     opens = Lines
 
-    def __init__(self, items: Lines, options: IngestOptions) -> None:
-        """Remember which clock is wanted."""
-        super().__init__(items, options)
-        self._local_only = options.clock is Clock.LOCAL
-        self._owners: dict[str, tuple[tuple[str, OwnerName], ...]] = {}
-
     @classmethod
-    def fits(cls, head: Head) -> bool:
+    def fits(cls, head: list[bytes]) -> bool:
         """Look at several lines: a recording that was rotated may begin in the middle of one."""
-        parts = (line.partition(b" ") for line in head.lines)
+        parts = (line.partition(b" ") for line in head)
         return any(clock.isdigit() and message.startswith(b"{") for clock, _, message in parts)
 
-    def read(self, line: bytes) -> Row | Ignored:
+    def read(self, line: bytes) -> Row | str:
         """Return the book ticker or trade."""
         clock, _, content = line.partition(b" ")
         if not clock.isdigit():
@@ -92,9 +87,10 @@ class Recording(Format):
             "ask_price": event.ask,
             "ask_qty": event.ask_qty,
         }
-        return Row("book_tickers", self._owner(event.symbol), values, event.time is None and not self._local_only)
+        dated_locally = event.time is None and self.options.clock is Clock.EXCHANGE
+        return Row("book_tickers", _owners(self.exchange, event.symbol), values, dated_locally)
 
-    def _trade(self, event: _Trade, received: datetime) -> Row | Ignored:
+    def _trade(self, event: _Trade, received: datetime) -> Row | str:
         if event.source != "MARKET":
             return f"X={event.source}"  # not a trade of the order book: the insurance fund took over a position
         values = {
@@ -105,14 +101,16 @@ class Recording(Format):
             "quantity": event.quantity,
             "side": Side.SELL if event.buyer_made else Side.BUY,
         }
-        return Row("trades", self._owner(event.symbol), values)
+        return Row("trades", _owners(self.exchange, event.symbol), values)
 
     def _dated(self, time: int | None, received: datetime) -> datetime:
-        return received if time is None or self._local_only else from_epoch(time, a_second=1_000)
+        if time is None or self.options.clock is Clock.LOCAL:
+            return received
+        return from_epoch(time, a_second=1_000)
 
-    def _owner(self, symbol: str) -> tuple[tuple[str, OwnerName], ...]:
-        if not symbol:
-            raise ValueError("names no symbol")
-        if symbol not in self._owners:
-            self._owners[symbol] = (("symbol_id", SymbolName(self.exchange, symbol)),)
-        return self._owners[symbol]
+
+@lru_cache(maxsize=2**12)
+def _owners(exchange: str, symbol: str) -> tuple[tuple[str, OwnerName], ...]:
+    if not symbol:
+        raise ValueError("names no symbol")
+    return (("symbol_id", SymbolName(exchange, symbol)),)

@@ -1,7 +1,7 @@
 """Zips of QuantConnect's Lean: one CSV without a header, with ticks or candles of one symbol.
 
-https://github.com/QuantConnect/Lean, Data/*/readme.md describes the format. Prices of currencies and crypto are not
-scaled, unlike those of equities.
+The format is described in https://github.com/QuantConnect/Lean, Data/*/readme.md. Prices of currencies and crypto are
+not scaled, unlike those of equities.
 """
 
 from __future__ import annotations

@@ -5,22 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from contextlib import closing
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 
 from arbstore.errors import ValidationError
 from arbstore.ingest.options import IngestOptions
-from arbstore.ingest.reading import (
-    CsvRows,
-    Format,
-    Ignored,
-    MalformedLineError,
-    Row,
-    UnknownFormatError,
-    aware,
-    from_epoch,
-)
+from arbstore.ingest.reading import CsvRows, Format, MalformedLineError, Row, UnknownFormatError, aware, from_epoch
 from arbstore.ingest.symbols import SymbolName
 from arbstore.records import Listing, SymbolType, columns
 
@@ -31,6 +22,7 @@ _TYPES = {"SPOT": SymbolType.SPOT, "FUTURES": SymbolType.PERPETUAL}
 _NEVER = (0, 4_133_404_800_000)  # how Gate and Binance write that a contract has no settlement
 _DATED = re.compile(r"_\d{6,8}$")
 _EASTERNMOST = timedelta(hours=14)
+_UTC = timedelta(0)
 
 
 class Snapshot(Format):
@@ -40,7 +32,7 @@ class Snapshot(Format):
     columns = _SHARED | {"funding_rate", "funding_rate_time", "mark_price", "index_price"}
     names_exchange = True
 
-    def read(self, row: Mapping[str, str]) -> Row | Ignored:
+    def read(self, row: Mapping[str, str]) -> Row | str:
         """Return the rate."""
         exchange = _exchange(row)
         if self.options.exchange not in (None, exchange):
@@ -120,14 +112,16 @@ def _listing(row: Mapping[str, str]) -> Listing:
     dated = _DATED.search(row["symbol"]) is not None
     if dated and moment is None:
         raise ValueError(f"{row['symbol']} is a dated contract without a settleDate")
-    delisted = moment is not None and not dated and _is_past(moment, row["date_time"])
+    # The file's clock has no zone: the settlement must be past in every zone.
+    delisted = moment is not None and not dated and moment < aware("date_time", row["date_time"], _UTC) - _EASTERNMOST
+    size = float(row["mul"] or 0)
     listing = Listing(
         symbol_base=_base(row),
         symbol_quote=row["quote"].upper(),
         exchange_symbol=row["symbol"],
         symbol_type=SymbolType.FUTURE if dated else _TYPES[market],
         expiry=moment if dated else None,
-        contract_size=_contract_size(row["mul"]) if market == "FUTURES" else None,
+        contract_size=size if market == "FUTURES" and size > 0 else None,
         is_active=not delisted,
         delisted_at=moment if delisted else None,
     )
@@ -140,13 +134,3 @@ def _base(row: Mapping[str, str]) -> str:
     base, asset = row["base"].upper(), row["pairId"].partition("_")[0].upper()
     units = float(row.get("pmul") or 1)
     return f"{units:.0f}{asset}" if units != 1 and base == asset else base
-
-
-def _contract_size(text: str) -> float | None:
-    size = float(text or 0)
-    return size if size > 0 else None
-
-
-def _is_past(moment: datetime, written: str) -> bool:
-    """Return whether a time is before the one when the file was written, in whatever time zone that was."""
-    return moment < datetime.fromisoformat(written).replace(tzinfo=UTC) - _EASTERNMOST

@@ -18,7 +18,7 @@ import msgspec
 
 from arbstore.errors import ConfigurationError
 from arbstore.ingest.options import IngestOptions
-from arbstore.ingest.reading import JSON, Format, Ignored, Lines, MalformedLineError, Row, UnknownFormatError, aware
+from arbstore.ingest.reading import JSON, Format, Lines, MalformedLineError, Row, UnknownFormatError, aware
 from arbstore.ingest.symbols import ExchangeName, OwnerName, SymbolName
 from arbstore.kinds import KINDS, Kind, Owner
 from arbstore.records import SymbolType
@@ -41,14 +41,14 @@ class CsvTable(Format):
         super().__init__(items, options)
         self._kind = deduce(items.path, items.header, options) if items.header else None
 
-    def read(self, cells: Mapping[str, Any]) -> Row | Ignored:
+    def read(self, cells: Mapping[str, Any]) -> Row | str:
         """Return the row."""
         if self._kind is None:
             self._kind = deduce(self.items.path, cells, self.options)
         values = {_RENAMED.get(name, name): value for name, value in cells.items() if value is not None and value != ""}
         return self._row(self._kind, values) if values else "blank line"
 
-    def _row(self, kind: Kind[Any, Any], values: dict[str, Any]) -> Row | Ignored:
+    def _row(self, kind: Kind[Any, Any], values: dict[str, Any]) -> Row | str:
         # A symbol of a series with two exchanges is one of the first.
         home = ("exchange", *_exchange_columns(kind).values())[:2]
         exchange = next((values[name] for name in home if name in values), self.options.exchange)
@@ -127,7 +127,7 @@ def deduce(path: Path, columns: Iterable[str], options: IngestOptions) -> Kind[A
     """
     have = {_RENAMED.get(name, name) for name in columns}
     if options.kind is not None and options.kind not in KINDS:
-        raise ConfigurationError(f"there is no kind {options.kind}: known are {', '.join(KINDS)}", parameter="kind")
+        raise ConfigurationError(f"kind {options.kind} is unknown: known are {', '.join(KINDS)}", parameter="kind")
     wanted = KINDS if options.kind is None else [options.kind]
     faults = {kind: _faults(KINDS[kind], have, options) for kind in wanted}
     fitting = [kind for kind in wanted if not faults[kind]]
@@ -146,14 +146,6 @@ def deduce(path: Path, columns: Iterable[str], options: IngestOptions) -> Kind[A
 
 def _faults(kind: Kind[Any, Any], have: set[str], options: IngestOptions) -> dict[str, str]:
     """Return what is wrong with the columns of a table, if its rows are of this kind."""
-    known = {*kind.fields, *_exchange_columns(kind).values(), "exchange"}
-    if kind.of_symbols:
-        known |= {*_SYMBOL_TEXTS, "expiry"}
-    unknown = dict.fromkeys(sorted(have - known), "is not a column of it")
-    return unknown | dict.fromkeys(sorted(_wanted(kind, have, options) - have), "is missing")
-
-
-def _wanted(kind: Kind[Any, Any], have: set[str], options: IngestOptions) -> set[str]:
     exchanges = set(_exchange_columns(kind).values())
     wanted = (kind.required - kind.owners.keys()) | exchanges
     if not exchanges and options.exchange is None:
@@ -162,7 +154,9 @@ def _wanted(kind: Kind[Any, Any], have: set[str], options: IngestOptions) -> set
         wanted -= {"timeframe"}
     if kind.of_symbols and "exchange_symbol" not in have:
         wanted |= {"base", "quote"}
-    return set(wanted)
+    known = {*kind.fields, *exchanges, "exchange", *((*_SYMBOL_TEXTS, "expiry") if kind.of_symbols else ())}
+    unknown = dict.fromkeys(sorted(have - known), "is not a column of it")
+    return unknown | dict.fromkeys(sorted(wanted - have), "is missing")
 
 
 class ParquetRows(Lines):
