@@ -11,7 +11,7 @@ from arbstore.errors import UnknownSymbolError, ValidationError
 from arbstore.ingest import read_listings
 from arbstore.ingest.registry import Registry
 from arbstore.ingest.report import Counts
-from arbstore.ingest.symbols import ExchangeName, SymbolName
+from arbstore.ingest.symbols import SymbolName
 from arbstore.records import Exchange, Listing, Symbol, SymbolType
 
 _NOW = datetime(2024, 8, 8, tzinfo=UTC)
@@ -34,7 +34,7 @@ def _listing(spelling: str, base: str = "LUNA", delisted_at: datetime | None = N
     )
 
 
-async def _id(store: Store, name: SymbolName | ExchangeName, *listings: Listing, at: datetime = _NOW) -> int:
+async def _id(store: Store, name: SymbolName, *listings: Listing, at: datetime = _NOW) -> int:
     found = await _registry(store, *listings).id_of(name, at)
     assert isinstance(found, int)
     return found
@@ -125,14 +125,14 @@ async def _delisted(store: Store, exchange: Exchange, spelling: str, at: datetim
 async def test_an_unknown_exchange_is_registered_once(store: Store) -> None:
     counts = Counts()
     registry = _registry(store, counts=counts)
-    first = await registry.id_of(ExchangeName("NEW_SPOT"), _NOW)
-    assert first == await registry.id_of(ExchangeName("NEW_SPOT"), _NOW)
+    first = await registry.id_of("NEW_SPOT", _NOW)
+    assert first == await registry.id_of("NEW_SPOT", _NOW)
     assert (await store.exchanges.by_enum_one("NEW_SPOT")).id == first
     assert counts.exchanges == ["NEW_SPOT"]
 
 
 async def test_what_is_no_exchange_has_no_id(store: Store) -> None:
-    found = await _registry(store).id_of(ExchangeName("NEW"), _NOW)
+    found = await _registry(store).id_of("NEW", _NOW)
     assert isinstance(found, ValidationError)
     assert found.field == "exchange"
 

@@ -34,14 +34,12 @@ class Expired(StrEnum):
 class IngestOptions:
     """How to read the files.
 
-    - `exchange`: the enum value of the files' exchange. If rows name their exchange, rows of others are left out.
-    - `clock`: which clock dates the messages of a websocket recording.
-    - `symbols`: a listing. Symbols that are not registered yet are registered as listed there.
-    - `skip_bad`: count malformed lines instead of stopping at the first one.
-    - `kind`: the series that the rows of a table belong to, such as book_tickers, if the columns fit several.
-    - `utc_offset`: how far a clock is ahead of UTC. Times without a zone are refused unless it is given.
-    - `timeframe`: the length of candles, such as 1d, if the file does not contain it.
-    - `expired`: what happens to rows that are older than the retention of their table.
+    `exchange` is the enum value of the files' exchange. Rows that name another exchange are left out. `clock` dates the
+    messages of a websocket recording. `symbols` is a listing: unknown symbols are registered as it lists them.
+    `skip_bad` counts malformed lines instead of stopping at the first one. `kind` is the series of a table's rows, such
+    as book_tickers, if its columns fit several. `utc_offset` is how far the files' clock is ahead of UTC. Without it,
+    times without a zone are refused. `timeframe` is the length of candles, such as 1d, if the file does not contain it.
+    `expired` decides about rows that are older than the retention of their table.
 
     Raises ConfigurationError for an offset of a day or more.
     """

@@ -83,16 +83,11 @@ class _Import:
             if self.options.expired is not Expired.KEEP:
                 raise
             # Committed before the rows are written: a cleanup sees it, and other imports need not wait.
-            lifted = await self._lift(error)
+            async with self.db.begin() as store:
+                lifts = [await store.maintenance.set_retention(one.retention.table, None) for one in error.tables]
         report = await self.run(path)  # a later batch may need other tables
-        report.lifted[:0] = lifted
+        report.lifted[:0] = [lift.table for lift in lifts]
         return report
-
-    async def _lift(self, error: ExpiredRowsError) -> list[str]:
-        async with self.db.begin() as store:
-            return [
-                (await store.maintenance.set_retention(found.retention.table, None)).table for found in error.tables
-            ]
 
     async def _write(self, path: Path) -> FileReport:
         size = (await asyncio.to_thread(path.stat)).st_size

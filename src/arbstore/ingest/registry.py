@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from arbstore.errors import DuplicateError, ValidationError
 from arbstore.ingest.report import Counts, RegisteredSymbol
-from arbstore.ingest.symbols import ExchangeName, OwnerName, SymbolName, derive
+from arbstore.ingest.symbols import OwnerName, SymbolName, derive
 from arbstore.records import Exchange, Listing, Symbol
 
 if TYPE_CHECKING:
@@ -55,11 +55,12 @@ class Registry:
         return added
 
     async def _look_up(self, owner: OwnerName, at: datetime | None) -> int:
-        exchange = await self.exchange(owner.exchange)
-        if isinstance(owner, ExchangeName):
+        exchange = await self.exchange(owner if isinstance(owner, str) else owner.exchange)
+        if isinstance(owner, str):
             return exchange.id
         here = self._symbols.get(exchange.id) or await self._load(exchange)
-        symbol = _spelled(here, owner, at)
+        spelled = [symbol for symbol in here if symbol.exchange_symbol == owner.spelling and _agrees(symbol, owner)]
+        symbol = _of_time(spelled, at)
         if symbol is None:
             listing, derived = self._listing(owner)
             symbol = _paired(here, listing, at) or await self._register(exchange, listing, derived=derived)
@@ -96,11 +97,6 @@ class Registry:
         return symbol
 
 
-def _spelled(here: list[Symbol], owner: SymbolName, at: datetime | None) -> Symbol | None:
-    found = [symbol for symbol in here if symbol.exchange_symbol == owner.spelling and _agrees(symbol, owner)]
-    return _of_time(found, at)
-
-
 def _paired(here: list[Symbol], listing: Listing, at: datetime | None) -> Symbol | None:
     """Return the symbol with the pair of the listing, whatever its spelling. It is the one traded at that time.
 
@@ -114,8 +110,8 @@ def _paired(here: list[Symbol], listing: Listing, at: datetime | None) -> Symbol
 def _of_time(symbols: list[Symbol], at: datetime | None) -> Symbol | None:
     """Return the symbol that was traded at that time.
 
-    That is the active one if it was listed by then, else the next one to be delisted, else any active one, else an
-    inactive one without a date.
+    Preferred is the active one, if it was listed by then. Next come the one that was delisted soonest after that time,
+    any active one, and an inactive one without a date.
     """
     active = [symbol for symbol in symbols if symbol.is_active]
     listed = [symbol for symbol in active if at is None or (symbol.listed_at is not None and symbol.listed_at <= at)]

@@ -37,14 +37,12 @@ class RegisteredSymbol(NamedTuple):
 class Counts:
     """Counts of one file or of several.
 
-    - `lines`: the lines that were read, or the rows of a table. Each was stored, `ignored` or `bad`.
-    - `results`: the counts of each series. `superseded` are rows whose key came again within 50,000 lines.
-    - `ignored`: by reason, the lines without market data.
-    - `bad`, `first_bad`: the number of malformed lines, and the first few of them.
-    - `dated_locally`: book tickers with the local clock's time, because their message has none.
-    - `expired`: by table, the rows that were written although they are older than its retention.
-    - `lifted`: the tables whose retention the import lifted for such rows.
-    - `exchanges`, `symbols`: what the import registered.
+    `lines` were read, rows of tables included: each was stored, `ignored` or `bad`. `results` has the counts of each
+    series. Its `superseded` rows are those whose key came again within 50,000 lines. `ignored` has the lines without
+    market data, by reason. `first_bad` has the first few malformed lines. `dated_locally` are book tickers with the
+    local clock's time, because their message has none. `expired` has, by table, the rows that were written although
+    they are older than its retention. `lifted` are the tables whose retention the import lifted for such rows.
+    `exchanges` and `symbols` were registered.
     """
 
     lines: int = 0

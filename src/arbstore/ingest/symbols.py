@@ -31,12 +31,6 @@ _TYPES = {
 _EXPIRING = (SymbolType.FUTURE, SymbolType.OPTION)
 
 
-class ExchangeName(NamedTuple):
-    """An exchange, by its enum value."""
-
-    exchange: str
-
-
 class SymbolName(NamedTuple):
     """A symbol as a file names it: by the exchange's own spelling, by its pair, or by both. None is unknown."""
 
@@ -48,7 +42,7 @@ class SymbolName(NamedTuple):
     expiry: datetime | None = None
 
 
-OwnerName: TypeAlias = ExchangeName | SymbolName
+OwnerName: TypeAlias = str | SymbolName  # an exchange, by its enum value, or a symbol
 
 
 def derive(name: SymbolName) -> Listing:

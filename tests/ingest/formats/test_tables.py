@@ -16,7 +16,7 @@ from arbstore.errors import ConfigurationError
 from arbstore.ingest import IngestOptions, MalformedLineError, UnknownFormatError
 from arbstore.ingest.formats import tables
 from arbstore.ingest.formats.tables import deduce
-from arbstore.ingest.symbols import ExchangeName, SymbolName
+from arbstore.ingest.symbols import SymbolName
 from arbstore.kinds import KINDS, TRADES, Kind
 from arbstore.records import Snapshot, SymbolType
 from tests.ingest.reading import ingested, parsed, rows, write
@@ -114,8 +114,8 @@ def test_a_new_series_needs_no_more_than_its_row_in_kinds(
     )
     assert row.kind == "spreads"
     assert dict(row.owners) == {
-        "buy_exchange_id": ExchangeName("MEXC_SPOT"),
-        "sell_exchange_id": ExchangeName("GATEIO_SPOT"),
+        "buy_exchange_id": "MEXC_SPOT",
+        "sell_exchange_id": "GATEIO_SPOT",
     }
     noon = datetime.fromisoformat(_TIME)
     assert row.values == {"spread": "0.5", "timestamp": noon, "seen_at": noon}
@@ -188,8 +188,8 @@ def test_a_symbol_is_a_pair_or_a_spelling(tmp_path: Path) -> None:
 def test_an_opportunity_has_two_exchanges(tmp_path: Path) -> None:
     owners = dict(rows(_csv(tmp_path / "a.csv", _SMALLEST["opportunities"]))[0].owners)
     assert owners["symbol_id"] == SymbolName("MEXC_SPOT", base="BTC", quote="USDT")
-    assert owners["buy_exchange_id"] == ExchangeName("MEXC_SPOT")
-    assert owners["sell_exchange_id"] == ExchangeName("GATEIO_SPOT")
+    assert owners["buy_exchange_id"] == "MEXC_SPOT"
+    assert owners["sell_exchange_id"] == "GATEIO_SPOT"
 
 
 def test_rows_of_other_exchanges_are_told(tmp_path: Path) -> None:

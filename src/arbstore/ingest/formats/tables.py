@@ -19,7 +19,7 @@ import msgspec
 from arbstore.errors import ConfigurationError
 from arbstore.ingest.options import IngestOptions
 from arbstore.ingest.reading import JSON, Format, Lines, MalformedLineError, Row, UnknownFormatError, aware
-from arbstore.ingest.symbols import ExchangeName, OwnerName, SymbolName
+from arbstore.ingest.symbols import OwnerName, SymbolName
 from arbstore.kinds import KINDS, Kind, Owner
 from arbstore.records import SymbolType
 from arbstore.records.reference import enum_value
@@ -68,11 +68,11 @@ class CsvTable(Format):
     def _owner(self, kind: Kind[Any, Any], column: str, exchange: str, values: dict[str, Any]) -> OwnerName:
         if kind.owners[column] is Owner.SYMBOL:
             return self._symbol(exchange, values)
-        if (name := _exchange_columns(kind).get(column)) is None:
-            return ExchangeName(exchange)
+        if (name := _exchange_columns(kind)[column]) == "exchange":
+            return exchange
         if name not in values:
             raise ValueError(f"{name}: is missing")
-        return ExchangeName(enum_value(values.pop(name)))
+        return enum_value(values.pop(name))
 
     def _symbol(self, exchange: str, values: dict[str, Any]) -> SymbolName:
         texts = [values.pop(name, None) for name in _SYMBOL_TEXTS]
@@ -111,13 +111,8 @@ class JsonTable(CsvTable):
 
 @cache
 def _exchange_columns(kind: Kind[Any, Any]) -> dict[str, str]:
-    """Return the columns of files, other than `exchange`, that name exchanges, by the column of the id."""
-    owners = kind.owners.items()
-    return {
-        column: column.removesuffix("_id")
-        for column, owner in owners
-        if owner is Owner.EXCHANGE and column != "exchange_id"
-    }
+    """Return the columns of files that name exchanges, by the columns of their ids."""
+    return {name: name.removesuffix("_id") for name, owner in kind.owners.items() if owner is Owner.EXCHANGE}
 
 
 def deduce(path: Path, columns: Iterable[str], options: IngestOptions) -> Kind[Any, Any]:
@@ -146,12 +141,9 @@ def deduce(path: Path, columns: Iterable[str], options: IngestOptions) -> Kind[A
 
 def _faults(kind: Kind[Any, Any], have: set[str], options: IngestOptions) -> dict[str, str]:
     """Return what is wrong with the columns of a table, if its rows are of this kind."""
-    exchanges = set(_exchange_columns(kind).values())
+    exchanges = set(_exchange_columns(kind).values()) or {"exchange"}
     wanted = (kind.required - kind.owners.keys()) | exchanges
-    if not exchanges and options.exchange is None:
-        wanted |= {"exchange"}
-    if options.timeframe is not None:
-        wanted -= {"timeframe"}
+    wanted -= {name for name in ("exchange", "timeframe") if getattr(options, name) is not None}
     if kind.of_symbols and "exchange_symbol" not in have:
         wanted |= {"base", "quote"}
     known = {*kind.fields, *exchanges, "exchange", *((*_SYMBOL_TEXTS, "expiry") if kind.of_symbols else ())}
