@@ -260,7 +260,7 @@ def test_a_missing_exchange_to_sell_on_is_not_the_one_to_buy_on(tmp_path: Path) 
         ({"price": -1}, "price: must be > 0 and finite, is -1"),
         ({"price": "x"}, "price: must be a number, is 'x'"),
         ({"side": "both"}, "side: must be one of buy, sell"),
-        ({"prize": 1}, "prize: is no field of Trade"),
+        ({"prize": 1}, "prize: is not a field of Trade"),
         ({"exchange": "MEXC"}, "exchange: must be {EXCHANGE_NAME}_{MARKET_TYPE}"),
         ({"timestamp": "2999-01-01T00:00:00Z"}, "timestamp: .*too far in the future"),
     ],
