@@ -99,6 +99,8 @@ async def test_imports_that_register_the_same_symbols_in_opposite_order_both_go_
     files = [tmp_path / "forth.csv", tmp_path / "back.csv"]
     for second, (file, order) in enumerate(zip(files, (bases, bases[::-1]), strict=True)):
         file.write_text(HEADER + "".join(row(second, base) for base in order))
+    async with committed_db.begin() as store:
+        await store.exchanges.add("OANDA_FOREX")  # or one import would wait for the other to register it
 
     async def run(file: Path) -> None:
         async with Database(settings=committed_db.settings) as db:

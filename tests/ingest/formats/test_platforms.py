@@ -68,6 +68,16 @@ def test_perpetuals_settled_before_the_listing_are_delisted(recordings: Path) ->
     assert listed["FTTUSDT"].symbol_type is SymbolType.PERPETUAL
 
 
+def test_a_dated_contract_that_has_expired_is_not_delisted(tmp_path: Path) -> None:
+    row = "2024-07-14 21:39:46,binance,uFuture,BTC_USDT,BTCUSDT_240329,BTC,USDT,1,1,1711699200000"
+    listing = _one(tmp_path, row)
+    assert (listing.is_active, listing.delisted_at, listing.expiry) == (
+        True,
+        None,
+        datetime(2024, 3, 29, 8, tzinfo=UTC),
+    )
+
+
 def test_a_settlement_that_is_announced_delists_nothing_yet(recordings: Path) -> None:
     strax = _listed(recordings, "binance")["STRAXUSDT"]
     assert (strax.is_active, strax.expiry, strax.delisted_at) == (True, None, None)
