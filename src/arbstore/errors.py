@@ -11,7 +11,15 @@ if TYPE_CHECKING:
 
 
 class ArbstoreError(Exception):
-    """Base of everything arbstore raises on purpose; it can be pickled, for pools of processes."""
+    """Base of everything arbstore raises on purpose; it can be pickled, for pools of processes.
+
+    `parameter` names the Python parameter whose value is missing or wrong, such as "exchange"; None if there is none.
+    """
+
+    def __init__(self, *args: object, parameter: str | None = None) -> None:
+        """Keep the name of the parameter beside the message: the command line adds the option that sets it."""
+        super().__init__(*args)
+        self.parameter = parameter
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Keep message and facts, whatever the constructor takes."""
@@ -128,14 +136,16 @@ class UnknownSymbolError(ArbstoreError, LookupError):
     `others` are the ids of symbols of the pair that was asked for which are inactive, or dated contracts.
     """
 
-    def __init__(self, symbol: str | int | None, detail: str = "", *, others: Sequence[int] = ()) -> None:
+    def __init__(
+        self, symbol: str | int | None, detail: str = "", *, others: Sequence[int] = (), parameter: str | None = None
+    ) -> None:
         """Name the symbol that is missing, or give what the server said of it."""
         name = "a symbol" if symbol is None else f"symbol {symbol!r}"
         said = f"is not registered{detail}: add it with store.symbols.add"
         if others:
             shown = ", ".join(map(str, others[:_SHOWN])) + (" and more" if len(others) > _SHOWN else "")
             said = f"is inactive, or dated: its rows are under {shown} (history_by_id, or history --symbol-id)"
-        super().__init__(f"{name} {said}")
+        super().__init__(f"{name} {said}", parameter=parameter)
         self.symbol = symbol
         self.others = tuple(others)
 

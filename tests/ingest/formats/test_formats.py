@@ -4,16 +4,18 @@ from pathlib import Path
 
 import pytest
 
-from arbstore.ingest import IngestOptions, UnknownFormatError
+from arbstore.ingest import IngestOptions, UnknownFormatError, formats
 from arbstore.ingest.formats import open_file
-from tests.ingest.reading import BOOK_TICKER, book_ticker, write
+from arbstore.ingest.reading import Format, Lines, Row
+from arbstore.ingest.symbols import SymbolName
+from tests.ingest.reading import BOOK_TICKER, book_ticker, rows, write
 
 _OBJECT = '{"exchange": "X_SPOT", "base": "A", "quote": "B", "bid": 1, "ask": 2, "timestamp": "2024-01-01T00:00:00Z"}'
 
 
 def _format(path: Path) -> str:
     with open_file(path, IngestOptions(exchange="X_SPOT")) as file:
-        return file.format
+        return file.name
 
 
 def test_every_recording_is_known_by_name_and_content(recordings: Path) -> None:
@@ -38,12 +40,29 @@ def test_a_recording_that_begins_in_the_middle_of_a_line_is_one(tmp_path: Path) 
     assert _format(path) == "Binance websocket recording"
 
 
+class _Quotes(Format):
+    name = "quotes, one a line"
+    endings = (".quotes",)
+    opens = Lines
+
+    def read(self, line: bytes) -> Row:
+        symbol, bid, ask = line.decode().split()
+        return Row("ticks", (("symbol_id", SymbolName(self.exchange, symbol)),), {"bid": bid, "ask": ask})
+
+
+def test_a_new_format_is_a_class_and_a_line_in_the_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(formats, "FORMATS", (*formats.FORMATS, _Quotes))
+    (row,) = rows(write(tmp_path / "a.quotes", "BTCUSDT 1 2"), exchange="X_SPOT")
+    assert row.owners == (("symbol_id", SymbolName("X_SPOT", "BTCUSDT")),)
+
+
 @pytest.mark.parametrize("name", ["a.txt", "a.json", "a", "a.gz", "a.parquet.gz", "a.zip.gz", "csv"])
 def test_an_unknown_format_says_which_are_known(tmp_path: Path, name: str) -> None:
-    with pytest.raises(UnknownFormatError, match=r"no known format.*websocket.*\.csv.*\.parquet.*Lean"):
+    with pytest.raises(UnknownFormatError, match=r"no known format.*Binance.*\.jsonl\.gz.*Lean.*\.zip.*CSV.*\.parquet"):
         _format(write(tmp_path / name, "1"))
 
 
 def test_a_listing_is_given_as_one(recordings: Path) -> None:
-    with pytest.raises(UnknownFormatError, match="give it with --symbols"):
+    with pytest.raises(UnknownFormatError, match="give it as the listing of symbols") as error:
         _format(recordings / "symbols" / "pair_info_gate_uFuture.csv")
+    assert error.value.parameter == "symbols"

@@ -14,9 +14,11 @@ import pytest
 from arbstore.database import Database
 from arbstore.errors import ConfigurationError
 from arbstore.ingest import IngestOptions, MalformedLineError, UnknownFormatError
-from arbstore.ingest.rows import KINDS, ExchangeName, SymbolName
-from arbstore.ingest.tabular import deduce
-from arbstore.records import SymbolType
+from arbstore.ingest.formats import tables
+from arbstore.ingest.formats.tables import deduce
+from arbstore.ingest.symbols import SymbolName
+from arbstore.kinds import KINDS, TRADES, Kind
+from arbstore.records import Snapshot, SymbolType
 from tests.ingest.reading import ingested, parsed, rows, write
 
 _PATH = Path("a.csv")
@@ -92,6 +94,33 @@ def test_every_kind_has_a_smallest_table() -> None:
     assert _SMALLEST.keys() == KINDS.keys()
 
 
+class _Spread(Snapshot, frozen=True, kw_only=True):
+    buy_exchange_id: int
+    sell_exchange_id: int
+    timestamp: datetime
+    spread: Decimal
+    seen_at: datetime | None = None
+
+
+@pytest.mark.parametrize("make", [_csv, _ndjson])
+def test_a_new_series_needs_no_more_than_its_row_in_kinds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Any
+) -> None:
+    kind: Kind[Any, Any] = Kind("spreads", _Spread, _Spread, "nowhere:Spread")
+    monkeypatch.setattr(tables, "KINDS", {**KINDS, "spreads": kind})
+    line = {"buy_exchange": "mexc_spot", "sell_exchange": "GATEIO_SPOT", "spread": "0.5"}
+    (row,) = rows(
+        make(tmp_path / ("a.csv" if make is _csv else "a.ndjson"), line | {"timestamp": _TIME, "seen_at": _TIME})
+    )
+    assert row.kind == "spreads"
+    assert dict(row.owners) == {
+        "buy_exchange_id": "MEXC_SPOT",
+        "sell_exchange_id": "GATEIO_SPOT",
+    }
+    noon = datetime.fromisoformat(_TIME)
+    assert row.values == {"spread": "0.5", "timestamp": noon, "seen_at": noon}
+
+
 async def test_what_history_returned_can_be_ingested(db: Database, tmp_path: Path) -> None:
     await ingested(db, _ndjson(tmp_path / "a.ndjson", _SMALLEST["trades"] | {"trade_id": 7}))
     async with db.begin() as store:
@@ -159,8 +188,8 @@ def test_a_symbol_is_a_pair_or_a_spelling(tmp_path: Path) -> None:
 def test_an_opportunity_has_two_exchanges(tmp_path: Path) -> None:
     owners = dict(rows(_csv(tmp_path / "a.csv", _SMALLEST["opportunities"]))[0].owners)
     assert owners["symbol_id"] == SymbolName("MEXC_SPOT", base="BTC", quote="USDT")
-    assert owners["buy_exchange_id"] == ExchangeName("MEXC_SPOT")
-    assert owners["sell_exchange_id"] == ExchangeName("GATEIO_SPOT")
+    assert owners["buy_exchange_id"] == "MEXC_SPOT"
+    assert owners["sell_exchange_id"] == "GATEIO_SPOT"
 
 
 def test_rows_of_other_exchanges_are_told(tmp_path: Path) -> None:
@@ -177,12 +206,12 @@ def test_blank_lines_are_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("kind", "changes", "options", "reason"),
     [
-        (None, {"prize": 1}, {}, "^a.csv: the columns.*closest is trades: prize is no column of it$"),
+        (None, {"prize": 1}, {}, "^a.csv: the columns.*closest is trades: prize is not a column of it$"),
         (None, {"side": None}, {}, "closest is trades: side is missing$"),
-        (None, {"exchange": None}, {}, r"exchange \(or --exchange\) is missing"),
+        (None, {"exchange": None}, {}, "exchange is missing"),
         (None, {"base": None, "symbol_id": 1}, {}, "base is missing"),
-        ("trades", {"a": 1, "b": 2}, {}, "a is no column of it; b is no column of it"),
-        ("ticks", {}, {}, "closest is ticks: .*price is no column of it.*bid is missing"),
+        ("trades", {"a": 1, "b": 2}, {}, "a is not a column of it; b is not a column of it"),
+        ("ticks", {}, {}, "closest is ticks: .*price is not a column of it.*bid is missing"),
     ],
 )
 def test_columns_that_fit_nothing_are_named(
@@ -194,19 +223,20 @@ def test_columns_that_fit_nothing_are_named(
 
 
 def test_a_kind_there_is_not_is_told() -> None:
-    with pytest.raises(ConfigurationError, match="--kind quotes: known are book_tickers, trades"):
+    with pytest.raises(ConfigurationError, match="kind quotes is unknown: known are book_tickers, trades") as error:
         deduce(_PATH, ["price"], IngestOptions(kind="quotes"))
+    assert error.value.parameter == "kind"
 
 
 def test_the_exchange_of_the_options_stands_for_a_column() -> None:
-    assert deduce(_PATH, set(_SMALLEST["trades"]) - {"exchange"}, IngestOptions(exchange="MEXC_SPOT")) == "trades"
+    assert deduce(_PATH, set(_SMALLEST["trades"]) - {"exchange"}, IngestOptions(exchange="MEXC_SPOT")) is TRADES
 
 
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"timestamp": "2024-08-08 12:00:00"}, "timestamp: .*no time zone: say with --utc-offset"),
-        ({"timestamp": 1723118400000}, "timestamp: 1723118400000 is no time.*ambiguous"),
+        ({"timestamp": "2024-08-08 12:00:00"}, "timestamp: .*no time zone: say how far"),
+        ({"timestamp": 1723118400000}, "timestamp: 1723118400000 is not a time.*ambiguous"),
         ({"timestamp": "noon"}, "timestamp: Invalid isoformat"),
         ({"exchange": 5}, "exchange: must be a text"),
         ({"exchange": None}, "exchange: is missing"),
@@ -230,7 +260,7 @@ def test_a_missing_exchange_to_sell_on_is_not_the_one_to_buy_on(tmp_path: Path) 
         ({"price": -1}, "price: must be > 0 and finite, is -1"),
         ({"price": "x"}, "price: must be a number, is 'x'"),
         ({"side": "both"}, "side: must be one of buy, sell"),
-        ({"prize": 1}, "prize: is no field of Trade"),
+        ({"prize": 1}, "prize: is not a field of Trade"),
         ({"exchange": "MEXC"}, "exchange: must be {EXCHANGE_NAME}_{MARKET_TYPE}"),
         ({"timestamp": "2999-01-01T00:00:00Z"}, "timestamp: .*too far in the future"),
     ],

@@ -9,7 +9,7 @@ import pytest
 
 from arbstore.errors import ConfigurationError
 from arbstore.ingest import UnknownFormatError
-from arbstore.ingest.rows import SymbolName
+from arbstore.ingest.symbols import SymbolName
 from arbstore.records import Candle, columns
 from tests.ingest.reading import rows
 
@@ -101,19 +101,20 @@ def test_minutes_without_a_trade_stay_missing(recordings: Path) -> None:
 
 def test_times_need_an_offset(recordings: Path) -> None:
     for name in ("fx/oanda_eurusd_tick_20140504.zip", "candles/coinbase_btcusd_daily_trade.zip"):
-        with pytest.raises(ValueError, match="--utc-offset"):
+        with pytest.raises(ValueError, match="has no time zone: say how far"):
             rows(recordings / name, exchange="X_FOREX")
 
 
 def test_the_exchange_must_be_given(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match="--exchange"):
+    with pytest.raises(ConfigurationError, match="does not name its exchange"):
         rows(_zip(tmp_path / "a.zip", _TICKS))
 
 
 def test_the_length_of_bars_of_years_comes_from_the_name_or_the_options(tmp_path: Path) -> None:
     line = "20141201 00:00,300,370,300,370,0.05"
-    with pytest.raises(UnknownFormatError, match="--timeframe"):
+    with pytest.raises(UnknownFormatError, match="give the timeframe") as error:
         rows(_zip(tmp_path / "btcusd_trade.zip", "btcusd.csv", line), exchange="X_SPOT", utc_offset=_UTC)
+    assert error.value.parameter == "timeframe"
     options = {"exchange": "X_SPOT", "utc_offset": _UTC, "timeframe": "4h"}
     assert rows(tmp_path / "btcusd_trade.zip", **options)[0].values["timeframe"] == "4h"
     (tmp_path / "hour").mkdir()
@@ -124,9 +125,9 @@ def test_the_length_of_bars_of_years_comes_from_the_name_or_the_options(tmp_path
 @pytest.mark.parametrize(
     ("member", "reason"),
     [
-        ("readme.txt", "no name such as"),
-        ("20140599_eurusd_tick_quote.csv", "is no date"),
-        ("20140505_btcusd_tick_trade.csv", "have no ids"),
+        ("readme.txt", "expected a name like"),
+        ("20140599_eurusd_tick_quote.csv", "is not a date"),
+        ("20140505_btcusd_tick_trade.csv", "without ids"),
     ],
 )
 def test_a_zip_of_something_else_is_told(tmp_path: Path, member: str, reason: str) -> None:
@@ -137,11 +138,11 @@ def test_a_zip_of_something_else_is_told(tmp_path: Path, member: str, reason: st
 @pytest.mark.parametrize(
     ("member", "line", "reason"),
     [
-        (_TICKS, "1,1.5", "has 2 cells, a tick has"),
-        (_TICKS, "86400000,1.5,1.6", "no count of milliseconds"),
+        (_TICKS, "1,1.5", "has 2 cells, but a tick has"),
+        *((_TICKS, f"{time},1.5,1.6", "not a count of milliseconds") for time in ("86400000", "-1", "1.5", "", "x")),
         (_TICKS, "1,1.5,x", "could not convert"),
         (_TICKS, "1,1.5,é", "ascii"),
-        (_QUOTES, "0,1,1,1,1", "has 5 cells, a bar has"),
+        (_QUOTES, "0,1,1,1,1", "has 5 cells, but a bar"),
         (_QUOTES, "0,1,1,1,1,0,x,1,1,1,0", "must be numbers"),
         (_QUOTES, "0,0,1,1,1,0,2,1,1,1,0", "must be > 0"),
         (_QUOTES, "0,nan,1,1,1,0,2,1,1,1,0", "must be > 0"),

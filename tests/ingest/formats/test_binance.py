@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,11 @@ import pytest
 
 from arbstore.errors import ConfigurationError
 from arbstore.ingest import Clock, IngestOptions
-from arbstore.ingest.binance import BinanceParser
-from arbstore.ingest.rows import Row, SymbolName
+from arbstore.ingest.formats.binance import Recording
+from arbstore.ingest.reading import Lines, Row
+from arbstore.ingest.symbols import SymbolName
 from arbstore.records import Side
-from tests.ingest.reading import book_ticker, message, recorded, rows, trade
+from tests.ingest.reading import book_ticker, message, recorded, rows, trade, write
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LOCAL = datetime(2024, 8, 8, 23, 58, 20, 3145, tzinfo=UTC)
@@ -20,7 +22,8 @@ _EVENT = datetime(2024, 8, 8, 23, 58, 21, 274000, tzinfo=UTC)
 
 
 def _parse(line: str, clock: Clock = Clock.EXCHANGE) -> Row | str:
-    return BinanceParser(IngestOptions(exchange="BINANCE_FUTURES", clock=clock))(line.encode())
+    with closing(Lines(Path(__file__))) as lines:  # any file: what it holds does not matter here
+        return Recording(lines, IngestOptions(exchange="BINANCE_FUTURES", clock=clock)).read(line.encode())
 
 
 def _row(line: str, clock: Clock = Clock.EXCHANGE) -> Row:
@@ -73,11 +76,10 @@ def test_ids_are_texts() -> None:
         (trade(X="NA"), "X=NA"),
         ('1 {"lastUpdateId": 5, "bids": [["1", "2"]], "asks": []}', "no stream"),
         ('1 {"result": null, "id": 1}', "subscription answer"),
-        ('1 {"stream": "btcusdt@depth@0ms", "data": {"e": "depthUpdate", "b": []}}', "depthUpdate"),
+        ('1 {"stream": "btcusdt@depth@0ms", "data": {"e": "depthUpdate", "b": []}}', "depth"),
         ('1 {"stream": "btcusdt@aggTrade", "data": {"e": "aggTrade", "p": "1"}}', "aggTrade"),
         ('1 {"stream": "btcusdt@depth20", "data": {"bids": []}}', "depth20"),
         ('1 {"stream": "!ticker@arr", "data": [{"e": "24hrTicker"}]}', "arr"),
-        ("", "blank line"),
     ],
 )
 def test_what_is_no_market_data_is_told_by_its_reason(line: str, reason: str) -> None:
@@ -111,9 +113,10 @@ def test_a_malformed_line_says_what_is_wrong(line: str, reason: str) -> None:
         _parse(line)
 
 
-def test_a_recording_does_not_name_its_exchange() -> None:
-    with pytest.raises(ConfigurationError, match="--exchange"):
-        BinanceParser(IngestOptions())
+def test_a_recording_does_not_name_its_exchange(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"a\.jsonl does not name its exchange") as error:
+        rows(write(tmp_path / "a.jsonl", trade()))
+    assert error.value.parameter == "exchange"
 
 
 def test_every_recorded_message_is_read_as_it_stands(recordings: Path) -> None:
@@ -150,4 +153,4 @@ def test_the_quantities_of_coin_margined_symbols_are_contracts(recordings: Path)
 
 
 def test_other_events_may_have_any_data() -> None:
-    assert _parse(message("kline_1m", {"e": "kline"})) == "kline"
+    assert _parse(message("kline_1m", {"e": "kline"})) == "kline_1m"

@@ -1,16 +1,21 @@
 from __future__ import annotations
 
 import csv
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
 from arbstore.database import Store
 from arbstore.ingest import MalformedLineError, UnknownFormatError, read_listings
+from arbstore.ingest.reading import Row
+from arbstore.ingest.symbols import SymbolName, derive
 from arbstore.records import Listing, SymbolType
-from tests.ingest.reading import write
+from tests.ingest.reading import parsed, rows, write
 
+_UTC = timedelta(0)
+_SNAPSHOT = "date_time,platform,market_type,pairId,symbol,funding_rate,funding_rate_time,mark_price,index_price"
 _HEADER = "date_time,platform,market_type,pairId,symbol,base,quote,mul,pmul,settleDate"
 
 
@@ -63,6 +68,16 @@ def test_perpetuals_settled_before_the_listing_are_delisted(recordings: Path) ->
     assert listed["FTTUSDT"].symbol_type is SymbolType.PERPETUAL
 
 
+def test_a_dated_contract_that_has_expired_is_not_delisted(tmp_path: Path) -> None:
+    row = "2024-07-14 21:39:46,binance,uFuture,BTC_USDT,BTCUSDT_240329,BTC,USDT,1,1,1711699200000"
+    listing = _one(tmp_path, row)
+    assert (listing.is_active, listing.delisted_at, listing.expiry) == (
+        True,
+        None,
+        datetime(2024, 3, 29, 8, tzinfo=UTC),
+    )
+
+
 def test_a_settlement_that_is_announced_delists_nothing_yet(recordings: Path) -> None:
     strax = _listed(recordings, "binance")["STRAXUSDT"]
     assert (strax.is_active, strax.expiry, strax.delisted_at) == (True, None, None)
@@ -101,7 +116,7 @@ async def test_a_whole_listing_can_be_registered(store: Store, recordings: Path)
         ("2024-03-14,binance,uFuture,A_B,AB_240329,A,B,1,1,0", "dated contract without a settleDate"),
         ("2024-03-14,binance,uFuture,A_B,AB,A,B,1,1,soon", "invalid literal"),
         ("2024-03-14,binance,uFuture,A_B,AB,,B,1,1,0", "symbol_base: must be a ticker"),
-        ("2024-03-14,binance,uFuture,A_B,AB", "has 5 cells where the header has 10"),
+        ("2024-03-14,binance,uFuture,A_B,AB", "has 5 cells, but the header has 10"),
     ],
 )
 def test_a_bad_row_is_named(tmp_path: Path, row: str, reason: str) -> None:
@@ -114,3 +129,82 @@ def test_a_bad_row_is_named(tmp_path: Path, row: str, reason: str) -> None:
 def test_another_table_is_no_listing(recordings: Path) -> None:
     with pytest.raises(UnknownFormatError, match="no column base, mul, quote, settleDate"):
         read_listings(recordings / "symbols" / "pair_tickers.csv")
+
+
+def _table(path: Path) -> list[dict[str, str]]:
+    with path.open() as file:
+        return list(csv.DictReader(file))
+
+
+def _symbol(row: Row) -> SymbolName:
+    ((field, name),) = row.owners
+    assert field == "symbol_id"
+    assert isinstance(name, SymbolName)
+    return name
+
+
+def test_a_snapshot_is_read_as_it_stands(recordings: Path) -> None:
+    path = recordings / "symbols" / "pair_tickers.csv"
+    found = rows(path, utc_offset=_UTC)
+    wanted = [row for row in _table(path) if row["funding_rate_time"] != "0"]
+    assert len(found) == len(wanted) == 843
+    for row, cells in zip(found, wanted, strict=True):
+        assert _symbol(row).spelling == cells["symbol"]
+        assert row.values == {
+            "timestamp": datetime(2024, 3, 14, 21, 47, 1, tzinfo=UTC),
+            "funding_time": datetime(2024, 3, 15, tzinfo=UTC),
+            "funding_rate": cells["funding_rate"],
+            "mark_price": _per_contract(cells, "mark_price"),
+            "index_price": _per_contract(cells, "index_price"),
+        }
+
+
+def _per_contract(cells: dict[str, str], column: str) -> Decimal | None:
+    units = 1000 if cells["symbol"].startswith("1000") else 1
+    return Decimal(cells[column]) * units if cells[column] else None
+
+
+def test_the_price_of_a_thousand_is_that_of_the_symbol(recordings: Path) -> None:
+    found = rows(recordings / "symbols" / "pair_tickers.csv", exchange="BINANCE_FUTURES", utc_offset=_UTC)
+    (row,) = [row for row in found if _symbol(row).spelling == "1000SHIBUSDT"]
+    assert row.values["mark_price"] == Decimal("0.032158")
+
+
+@pytest.mark.parametrize("pair", ["1INCH_USDT,1INCHUSDT", "1000SATS_USDT,1000SATSUSDT", "BTC_USDT,BTCUSDT"])
+def test_the_price_of_a_name_that_is_the_assets_own_stays(tmp_path: Path, pair: str) -> None:
+    line = f"2024-03-14T21:47:01Z,binance,uFuture,{pair},0.1,1710460800000,0.5,"
+    (row,) = rows(write(tmp_path / "pair_tickers.csv", _SNAPSHOT, line))
+    assert (row.values["mark_price"], row.values["index_price"]) == (Decimal("0.5"), None)
+
+
+def test_platforms_become_exchanges(recordings: Path) -> None:
+    exchanges = [_symbol(row).exchange for row in rows(recordings / "symbols" / "pair_tickers.csv", utc_offset=_UTC)]
+    counts = {exchange: exchanges.count(exchange) for exchange in set(exchanges)}
+    assert counts == {"BINANCE_FUTURES": 276, "GATEIO_FUTURES": 359, "OKX_FUTURES": 208}
+
+
+def test_rows_of_other_exchanges_and_dated_contracts_are_told(recordings: Path) -> None:
+    path = recordings / "symbols" / "pair_tickers.csv"
+    found = [one for one in parsed(path, exchange="BINANCE_FUTURES", utc_offset=_UTC) if isinstance(one, str)]
+    counts = {reason: found.count(reason) for reason in set(found)}
+    assert counts == {"of GATEIO_FUTURES": 359, "of OKX_FUTURES": 208, "funding time 0 (dated contract)": 4}
+
+
+def test_a_coin_and_a_thousand_of_it_are_different_symbols(recordings: Path) -> None:
+    names = [_symbol(row) for row in rows(recordings / "symbols" / "pair_tickers.csv", utc_offset=_UTC)]
+    bases = {derive(name).symbol_base for name in names if name.spelling and "SHIB" in name.spelling}
+    assert bases == {"SHIB", "1000SHIB"}
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ("2024-03-14 21:47:01,okx,uFuture,X_USDT,X,0.1,1710460800000,,", "date_time: .*say how far"),
+        ("2024-03-14T21:47:01Z,okx,option,X_USDT,X,0.1,1710460800000,,", "market type 'option'"),
+        ("2024-03-14T21:47:01Z,okx,uFuture,X_USDT,X,0.1,,,", "invalid literal for int"),
+        ("2024-03-14T21:47:01Z,okx,uFuture,X_USDT,X,0.1,1710460800000,much,", "mark_price: must be a number"),
+    ],
+)
+def test_a_bad_snapshot_says_what_is_wrong(tmp_path: Path, row: str, reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        rows(write(tmp_path / "pair_tickers.csv", _SNAPSHOT, row))

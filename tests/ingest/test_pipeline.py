@@ -12,11 +12,12 @@ from arbstore.errors import ConfigurationError, UnknownSymbolError, ValidationEr
 from arbstore.ingest import Clock, IngestOptions, IngestReport, MalformedLineError, ingest
 from arbstore.postgres.upsert import InsertResult
 from arbstore.records import StoredBookTicker, StoredTrade
-from tests.ingest.reading import TICKS, book_ticker, historic, ingested, recorded, trade, write
+from tests.ingest.reading import TICKS, book_ticker, excerpt, historic, ingested, recorded, trade, write
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _UTC = timedelta(0)
 _EXCHANGE = "BINANCE_FUTURES"
+_BASES = ("BTC", "ETH")
 
 
 def _micros(moment: datetime) -> int:
@@ -49,40 +50,46 @@ async def _is_empty(db: Database) -> bool:
         return not await store.exchanges.all() and not await store.book_tickers.latest()
 
 
+def _wanted_quotes(path: Path) -> dict[int, tuple[float, ...]]:
+    return {
+        data["T"] * 1000 if "T" in data else local // 1000: (
+            *(float(data[name]) for name in ("b", "B", "a", "A")),
+            local // 1000,
+        )
+        for local, data in recorded(path)
+        if "t" not in data
+    }
+
+
+def _wanted_trades(path: Path) -> dict[str, tuple[Any, ...]]:
+    return {
+        str(data["t"]): (data["T"] * 1000, float(data["p"]), float(data["q"]), "sell" if data["m"] else "buy")
+        for _, data in recorded(path)
+        if "t" in data and data.get("X", "MARKET") == "MARKET"
+    }
+
+
 @pytest.mark.parametrize(("exchange", "pattern", "quote"), TICKS)
-async def test_stored_book_tickers_are_the_last_of_each_instant(
+async def test_the_last_quote_of_each_instant_and_every_trade_of_the_book_are_stored_however_often(
     db: Database, recordings: Path, exchange: str, pattern: str, quote: str
 ) -> None:
-    await _ingest_ticks(db, recordings, exchange, pattern)
-    for path, base in zip(_files(recordings, pattern), ("BTC", "ETH"), strict=True):
-        wanted = {
-            data["T"] * 1000 if "T" in data else local // 1000: (
-                *(float(data[name]) for name in ("b", "B", "a", "A")),
-                local // 1000,
-            )
-            for local, data in recorded(path)
-            if "t" not in data
-        }
+    first = await _ingest_ticks(db, recordings, exchange, pattern)
+    stored = {
+        base: (await _quotes(db, exchange, base, quote), await _trades(db, exchange, base, quote)) for base in _BASES
+    }
+    for path, (quotes, trades) in zip(_files(recordings, pattern), stored.values(), strict=True):
         assert {
             _micros(one.timestamp): (one.bid_price, one.bid_qty, one.ask_price, one.ask_qty, _micros(one.created_at))
-            for one in await _quotes(db, exchange, base, quote)
-        } == wanted
-
-
-@pytest.mark.parametrize(("exchange", "pattern", "quote"), TICKS)
-async def test_stored_trades_are_those_of_the_book_by_id(
-    db: Database, recordings: Path, exchange: str, pattern: str, quote: str
-) -> None:
-    await _ingest_ticks(db, recordings, exchange, pattern)
-    for path, base in zip(_files(recordings, pattern), ("BTC", "ETH"), strict=True):
-        wanted = {
-            str(data["t"]): (data["T"] * 1000, float(data["p"]), float(data["q"]), "sell" if data["m"] else "buy")
-            for _, data in recorded(path)
-            if "t" in data and data.get("X", "MARKET") == "MARKET"
-        }
-        found = await _trades(db, exchange, base, quote)
-        assert {one.trade_id: (_micros(one.timestamp), one.price, one.quantity, one.side) for one in found} == wanted
-        assert len(found) == len(wanted)
+            for one in quotes
+        } == _wanted_quotes(path)
+        wanted = _wanted_trades(path)
+        assert {one.trade_id: (_micros(one.timestamp), one.price, one.quantity, one.side) for one in trades} == wanted
+        assert len(trades) == len(wanted)
+    second = await _ingest_ticks(db, recordings, exchange, pattern)
+    for base, before in stored.items():
+        assert (await _quotes(db, exchange, base, quote), await _trades(db, exchange, base, quote)) == before
+    assert first.total.results == second.total.results
+    assert (len(first.total.symbols), second.total.symbols, second.total.exchanges) == (2, [], [])
 
 
 async def test_the_counts_are_those_of_the_recording(db: Database, recordings: Path) -> None:
@@ -112,18 +119,6 @@ async def test_the_local_clock_can_date_everything(db: Database, recordings: Pat
     assert all(one.timestamp == one.created_at for one in found)
 
 
-@pytest.mark.parametrize(("exchange", "pattern", "quote"), TICKS)
-async def test_ingesting_twice_leaves_the_same_rows(
-    db: Database, recordings: Path, exchange: str, pattern: str, quote: str
-) -> None:
-    first = await _ingest_ticks(db, recordings, exchange, pattern)
-    before = await _quotes(db, exchange, "BTC", quote), await _trades(db, exchange, "BTC", quote)
-    second = await _ingest_ticks(db, recordings, exchange, pattern)
-    assert (await _quotes(db, exchange, "BTC", quote), await _trades(db, exchange, "BTC", quote)) == before
-    assert first.total.results == second.total.results
-    assert (len(first.total.symbols), second.total.symbols, second.total.exchanges) == (2, [], [])
-
-
 async def test_coin_margined_symbols_are_perpetuals_in_dollars(db: Database, recordings: Path) -> None:
     report = await _ingest_ticks(db, recordings, "BINANCE_COINM_FUTURES", "binance_coinm__*")
     symbols = [one.symbol for one in report.total.symbols]
@@ -136,9 +131,8 @@ async def test_coin_margined_symbols_are_perpetuals_in_dollars(db: Database, rec
 
 async def test_symbols_come_from_the_listing(db: Database, recordings: Path) -> None:
     listing = recordings / "symbols" / "pair_info_binance_uFuture.csv"
-    report = await _ingest_ticks(db, recordings, _EXCHANGE, "binance_usdm__*", symbols=listing)
+    report = await _ingest_ticks(db, recordings, _EXCHANGE, "binance_usdm__eth*", symbols=listing)
     assert [(one.symbol.exchange_symbol, one.derived) for one in report.total.symbols] == [
-        ("BTCUSDT", False),
         ("ETHUSDT", False),
     ]
 
@@ -150,8 +144,8 @@ async def test_the_listing_of_another_exchange_is_refused(db: Database, recordin
 
 
 async def test_settled_funding_goes_to_the_symbol_of_the_book_tickers(db: Database, recordings: Path) -> None:
-    await _ingest_ticks(db, recordings, _EXCHANGE, "binance_usdm__*")
-    path = recordings / "funding" / "BTC-USDT_binance_2023-11_2023-12.csv"
+    await _ingest_ticks(db, recordings, _EXCHANGE, "binance_usdm__eth*")
+    path = recordings / "funding" / "ETH-USDT_binance_2023-11_2023-12.csv"
     report = await ingested(db, path, exchange=_EXCHANGE, utc_offset=timedelta(hours=3))
     assert (report.results["funding_rates"].written, report.symbols) == (183, [])
 
@@ -165,12 +159,13 @@ async def test_funding_rates_are_exact(db: Database, recordings: Path) -> None:
     assert first.timestamp == first.funding_time == datetime(2023, 11, 1, tzinfo=UTC)
 
 
-async def test_a_snapshot_of_platforms_can_be_ingested_twice(db: Database, recordings: Path) -> None:
+async def test_a_snapshot_of_platforms_can_be_ingested_twice(db: Database, recordings: Path, tmp_path: Path) -> None:
     listing = recordings / "symbols" / "pair_info_binance_uFuture.csv"
-    path = recordings / "symbols" / "pair_tickers.csv"
+    words = ("SHIB", "BTC", "FTT", "COCOS")
+    path = excerpt(recordings / "symbols" / "pair_tickers.csv", tmp_path, *words)
     first = await ingested(db, path, utc_offset=_UTC, symbols=listing)
-    assert first.results == {"funding_rates": InsertResult(843, 843, 0)}
-    assert first.ignored == {"funding time 0 (dated contract)": 4}
+    assert first.results == {"funding_rates": InsertResult(13, 13, 0)}
+    assert first.ignored == {"funding time 0 (dated contract)": 2}
     assert first.exchanges == ["BINANCE_FUTURES", "GATEIO_FUTURES", "OKX_FUTURES"]
     # Some that are delisted in the listing have rates still.
     assert any(not one.symbol.is_active for one in first.symbols)
@@ -236,8 +231,8 @@ async def test_every_line_is_stored_ignored_or_bad(db: Database, tmp_path: Path)
         (book_ticker(b="nan"), "bid_price: must be > 0 and finite"),
         (book_ticker(B="-1"), "bid_qty: must be >= 0"),
         (trade(p="1e999"), "price: must be > 0 and finite|Number out of range"),
-        (book_ticker(T=1723161501274000), "1723161501274000 ms after 1970 is beyond"),
-        (book_ticker(T=10**18), "1000000000000000000 ms after 1970 is beyond"),
+        (book_ticker(T=1723161501274000), "1723161501274 seconds after 1970 is beyond"),
+        (book_ticker(T=10**18), "1000000000000000 seconds after 1970 is beyond"),
         (book_ticker(at=1_723_161_500), "created_at: .*before 1971"),
     ],
 )
@@ -306,7 +301,7 @@ async def test_files_before_a_bad_one_stay(db: Database, tmp_path: Path) -> None
 
 async def test_a_file_that_is_missing_stops_before_the_first_is_read(db: Database, tmp_path: Path) -> None:
     files = [write(tmp_path / "a.jsonl", book_ticker()), tmp_path / "b.jsonl"]
-    with pytest.raises(ConfigurationError, match=r"b\.jsonl is no file"):
+    with pytest.raises(ConfigurationError, match=r"b\.jsonl is not a file"):
         await ingest(db, files, historic(exchange=_EXCHANGE))
     assert await _is_empty(db)
 
@@ -318,8 +313,9 @@ async def test_an_empty_recording_has_no_lines(db: Database, tmp_path: Path) -> 
 
 async def test_a_symbol_that_cannot_be_derived_asks_for_a_listing(db: Database, tmp_path: Path) -> None:
     path = write(tmp_path / "a.jsonl", book_ticker(s="XBTM"))
-    with pytest.raises(UnknownSymbolError, match="--symbols"):
+    with pytest.raises(UnknownSymbolError, match="Give a listing of BINANCE_FUTURES") as error:
         await ingested(db, path, exchange=_EXCHANGE)
+    assert error.value.parameter == "symbols"
     assert await _is_empty(db)
 
 
@@ -335,7 +331,7 @@ async def test_letter_case_of_the_exchange_does_not_matter(db: Database, tmp_pat
 
 async def test_progress_is_told_up_to_the_last_byte(db: Database, recordings: Path) -> None:
     told: list[tuple[Path, int, int]] = []
-    files = _files(recordings, "binance_usdm__*")
+    files = _files(recordings, "binance_coinm__*")
     sizes = {path: path.read_bytes().__len__() for path in files}
     await ingest(db, files, historic(exchange=_EXCHANGE), progress=lambda *step: told.append(step))
     assert {path: read for path, read, _ in told} == sizes
