@@ -82,19 +82,6 @@ class Columnstore:
 
 
 @dataclass(frozen=True, slots=True)
-class Space:
-    """A second dimension: chunks are split by the hash of `column` into `partitions` too."""
-
-    column: str
-    partitions: int
-
-    def __post_init__(self) -> None:
-        """Check the number."""
-        if not 1 <= self.partitions <= 32767:
-            raise DeclarationError(f"Space: partitions must be from 1 to 32767, is {self.partitions}")
-
-
-@dataclass(frozen=True, slots=True)
 class Hypertable:
     """A table split into chunks of `chunk_interval` by `time_column`; rows older than `retention` may go.
 
@@ -111,7 +98,6 @@ class Hypertable:
     chunk_interval: timedelta
     retention: timedelta | None = None
     time_column: str = "timestamp"
-    space: Space | None = field(default=None, kw_only=True)
     columnstore: Columnstore | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
@@ -173,10 +159,6 @@ def check_table(table: Table) -> None:
     if len(table.name.encode()) > LONGEST_NAME:
         raise _wrong(table, f"its name is longer than {LONGEST_NAME} bytes, where PostgreSQL cuts it: shorten it")
     _check_time(table, wanted)
-    if wanted.space is not None:
-        _check_known(table, "space", wanted.space.column)
-        if wanted.space.column == wanted.time_column:
-            raise _wrong(table, f"its space column is {wanted.time_column}, its time: take another")
     _check_keys(table, wanted)
     if wanted.columnstore is not None:
         _check_columnstore(table, wanted.columnstore, wanted.time_column)
@@ -220,15 +202,14 @@ def _check_time(table: Table, wanted: Hypertable) -> None:
 
 
 def _check_keys(table: Table, wanted: Hypertable) -> None:
-    needed = [wanted.time_column, *([wanted.space.column] if wanted.space else [])]
+    name = wanted.time_column
     for what, columns in _unique(table):
-        for name in needed:
-            if name not in columns:
-                raise _wrong(
-                    table,
-                    f"{what} ({', '.join(columns)}) lacks {name}: TimescaleDB keeps keys unique within a chunk only;"
-                    f" add {name} to it",
-                )
+        if name not in columns:
+            raise _wrong(
+                table,
+                f"{what} ({', '.join(columns)}) lacks {name}: TimescaleDB keeps keys unique within a chunk only;"
+                f" add {name} to it",
+            )
 
 
 def _unique(table: Table) -> Iterator[tuple[str, list[str]]]:

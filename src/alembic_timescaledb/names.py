@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from sqlalchemy.dialects import postgresql
+from sqlalchemy.exc import DBAPIError
 
 
 class DeclarationError(ValueError):
@@ -58,3 +59,14 @@ def positive(length: timedelta, what: str) -> None:
         raise DeclarationError(f"{what} must be a timedelta, is {length!r}")
     if length <= timedelta(0):
         raise DeclarationError(f"{what} must be more than zero, is {length}")
+
+
+def escaped(statement: str) -> str:
+    """Return the statement as `text()` takes it: no colon begins a parameter."""
+    return statement.replace(":", "\\:")
+
+
+def sqlstate(error: DBAPIError) -> str | None:
+    """Return PostgreSQL's code of the error."""
+    found: str | None = getattr(error.orig, "sqlstate", None) or getattr(error.orig, "pgcode", None)
+    return found

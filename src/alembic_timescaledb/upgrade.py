@@ -19,7 +19,7 @@ from sqlalchemy.exc import DBAPIError
 from alembic_timescaledb import server
 from alembic_timescaledb.aggregate import ContinuousAggregate, aggregates
 from alembic_timescaledb.compare import Retentions, apply, compare
-from alembic_timescaledb.names import quoted, spoken
+from alembic_timescaledb.names import quoted, spoken, sqlstate
 from alembic_timescaledb.operations import (
     AddColumnstorePolicyOp,
     AddContinuousAggregatePolicyOp,
@@ -238,7 +238,7 @@ def perform(
         try:
             _attempt(connection, step, metadata, retentions, min(patience, _LOCK_TIMEOUT))
         except DBAPIError as error:
-            if _sqlstate(error) not in IN_USE or monotonic() > deadline:
+            if sqlstate(error) not in IN_USE or monotonic() > deadline:
                 raise
             connection.execute(text("SELECT pg_sleep(:seconds)"), {"seconds": _PAUSE.total_seconds()})
             connection.rollback()
@@ -264,11 +264,6 @@ def _attempt(
         connection.commit()
     finally:
         connection.rollback()
-
-
-def _sqlstate(error: DBAPIError) -> str | None:
-    found: str | None = getattr(error.orig, "sqlstate", None) or getattr(error.orig, "pgcode", None)
-    return found
 
 
 def compute(connection: Connection, aggregate: ContinuousAggregate) -> None:

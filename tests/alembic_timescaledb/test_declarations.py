@@ -31,7 +31,6 @@ from alembic_timescaledb import (
     DeclarationError,
     Hypertable,
     Refresh,
-    Space,
     aggregates,
     check,
     time_bucket,
@@ -128,12 +127,9 @@ def aggregate(source: Table, width: timedelta, name: str = "minutes", **options:
     [
         (Hypertable(HOUR, time_column="when"), "time column when is not there; it has series, timestamp"),
         (Hypertable(HOUR, time_column="note"), "time column note is Text.*DateTime"),
-        (Hypertable(HOUR, space=Space("place", 4)), "space column place is not there"),
-        (Hypertable(HOUR, space=Space("note", 4)), r"the primary key \(series, timestamp\) lacks note.*add note"),
         (Hypertable(HOUR, columnstore=Columnstore(DAY, segment_by=["serie"])), "segment_by column serie is not there"),
         (Hypertable(HOUR, columnstore=Columnstore(DAY, order_by=["time DESC"])), "order_by column time is not there"),
         (Hypertable(HOUR, columnstore=Columnstore(DAY, segment_by=["timestamp"])), "timestamp is in segment_by"),
-        (Hypertable(HOUR, space=Space("timestamp", 4)), "space column is timestamp, its time"),
         (
             Hypertable(HOUR, columnstore=Columnstore(DAY, segment_by=["series"], order_by=["series", "timestamp"])),
             "series is in segment_by, and sorts",
@@ -186,7 +182,6 @@ def test_a_key_that_is_added_later_is_found_when_the_revision_is_generated() -> 
         (lambda: Hypertable(HOUR, DAY, columnstore=Columnstore(DAY)), "dropped after 1 day, before the columnstore"),
         (lambda: Columnstore(timedelta(0)), "after must be more than zero"),
         (lambda: Columnstore(DAY, order_by=[""]).ordered("timestamp"), "names no column"),
-        (lambda: Space("series", 0), "from 1 to 32767, is 0"),
         (lambda: Refresh(DAY, -HOUR, HOUR), "end_offset must not be below zero"),
         (lambda: Refresh(DAY, HOUR, timedelta(0)), "every must be more than zero"),
         (lambda: Refresh(timedelta(0), HOUR, HOUR), "start_offset must be more than zero"),
@@ -205,6 +200,7 @@ def test_lengths_that_cannot_be_are_refused(declare: Callable[[], object], messa
         ({"refresh": Refresh(None, MINUTE, MINUTE)}, "reaches back to the beginning.*shorten start_offset"),
         ({"refresh": Refresh(2 * MINUTE, MINUTE, MINUTE)}, "may hold no whole bucket of 1 minute"),
         ({"retention": timedelta(0)}, "retention must be more than zero"),
+        ({"chunk_interval": timedelta(0)}, "chunk_interval must be more than zero"),
         ({"retention": DAY, "columnstore": Columnstore(DAY)}, "dropped after 1 day, before the columnstore"),
         (
             {"refresh": Refresh(DAY, MINUTE, MINUTE), "columnstore": Columnstore(HOUR)},
@@ -261,3 +257,8 @@ def test_a_name_is_taken_once() -> None:
     for name in ("minutes", "rows"):
         with pytest.raises(DeclarationError, match="there is a table or an aggregate of that name"):
             aggregate(source, HOUR, name)
+
+
+def test_a_second_dimension_is_refused_with_what_to_do() -> None:
+    with pytest.raises(ImportError, match=r"Space is not supported: call add_dimension by op.execute"):
+        from alembic_timescaledb import Space  # noqa: F401

@@ -1,8 +1,8 @@
-"""TimescaleDB's DDL as Alembic operations: importing this gives them to `op`.
+"""TimescaleDB's DDL as Alembic operations: importing this module adds them to `op`.
 
-Each is safe on every edition: what one lacks is logged when the operation runs, and stays on record as what `missing`
-of `alembic_timescaledb.compare` finds. Where a table is still ordinary, deployed on plain PostgreSQL, the operation
-waits likewise. Offline (`--sql`) they are printed for the richest edition, or for that of `timescale_edition`.
+Each operation is safe on every edition. An operation that the edition lacks logs a line instead, and `missing` of
+`alembic_timescaledb.compare` finds it later. It also waits if its table is an ordinary one, deployed on plain
+PostgreSQL. Offline (`--sql`) operations are printed for the richest edition, or for that of `timescale_edition`.
 """
 
 from alembic_timescaledb.operations.aggregates import (
@@ -11,17 +11,19 @@ from alembic_timescaledb.operations.aggregates import (
     RefreshContinuousAggregateOp,
     SetMaterializedOnlyOp,
 )
-from alembic_timescaledb.operations.columnstore import (
-    AddColumnstorePolicyOp,
+from alembic_timescaledb.operations.hypertables import (
+    CreateHypertableOp,
     DisableColumnstoreOp,
     EnableColumnstoreOp,
-    RemoveColumnstorePolicyOp,
+    RevertHypertableOp,
+    SetChunkIntervalOp,
 )
-from alembic_timescaledb.operations.hypertables import CreateHypertableOp, RevertHypertableOp, SetChunkIntervalOp
-from alembic_timescaledb.operations.operation import GoneWithRelationOp, TimescaleOp, edition_of
+from alembic_timescaledb.operations.operation import GoneWithRelationOp, TimescaleOp, edition_of, gone_with_relation
 from alembic_timescaledb.operations.policies import (
+    AddColumnstorePolicyOp,
     AddContinuousAggregatePolicyOp,
     AddRetentionPolicyOp,
+    RemoveColumnstorePolicyOp,
     RemoveContinuousAggregatePolicyOp,
     RemoveRetentionPolicyOp,
 )
@@ -45,4 +47,5 @@ __all__ = [
     "SetMaterializedOnlyOp",
     "TimescaleOp",
     "edition_of",
+    "gone_with_relation",
 ]

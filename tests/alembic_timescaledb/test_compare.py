@@ -74,6 +74,10 @@ ALL = [
         ["store per_minute by column along time DESC", "move rows of per_minute to the columnstore after 1 day"],
     ),
     (
+        "SELECT set_chunk_time_interval('per_hour', INTERVAL '1 day')",
+        ["let new chunks of per_hour be of 365 days, not 1 day"],
+    ),
+    (
         "ALTER MATERIALIZED VIEW per_minute SET (timescaledb.materialized_only = true)",
         ["let per_minute show also what is not computed yet"],
     ),
