@@ -16,23 +16,10 @@ from alembic.operations import Operations
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, MetaData, Table
 
+from alembic_timescaledb import operations as ops
 from alembic_timescaledb import server
 from alembic_timescaledb.aggregate import ContinuousAggregate, aggregates
 from alembic_timescaledb.declare import Columnstore, Hypertable, check, declared
-from alembic_timescaledb.operations import (
-    AddColumnstorePolicyOp,
-    AddContinuousAggregatePolicyOp,
-    AddRetentionPolicyOp,
-    CreateContinuousAggregateOp,
-    CreateHypertableOp,
-    DisableColumnstoreOp,
-    EnableColumnstoreOp,
-    RevertHypertableOp,
-    SetChunkIntervalOp,
-    SetMaterializedOnlyOp,
-    TimescaleOp,
-    gone_with_relation,
-)
 from alembic_timescaledb.server import AggregateState, ColumnstoreState, HypertableState, Key, PolicyState, edition
 
 Retentions = Mapping[str, timedelta | None]  # by the table's name as MetaData has it: `table` or `schema.table`
@@ -40,7 +27,7 @@ Retentions = Mapping[str, timedelta | None]  # by the table's name as MetaData h
 
 def compare(
     connection: Connection, metadata: MetaData | Sequence[MetaData], *, retentions: Retentions | None = None
-) -> list[TimescaleOp]:
+) -> list[ops.TimescaleOp]:
     """Return the operations that make the server as declared, in the order in which to do them.
 
     `str()` of an operation tells people what it does. `op.removes` says whether it takes something away from the
@@ -51,16 +38,16 @@ def compare(
     return [op for op in Differences(connection, metadata, retentions=retentions).all() if found.has(op.needs)]
 
 
-def missing(connection: Connection, metadata: MetaData | Sequence[MetaData]) -> list[TimescaleOp]:
+def missing(connection: Connection, metadata: MetaData | Sequence[MetaData]) -> list[ops.TimescaleOp]:
     """Return the declared operations that the server's edition cannot do. Raises DeclarationError."""
     found = edition(connection)
     return [op for op in Differences(connection, metadata).all() if not found.has(op.needs)]
 
 
-def apply(connection: Connection, ops: Iterable[TimescaleOp]) -> None:
+def apply(connection: Connection, differences: Iterable[ops.TimescaleOp]) -> None:
     """Do the operations that `compare` returned, in the connection's transaction; the caller commits."""
     operations = Operations(MigrationContext.configure(connection))
-    for op in ops:
+    for op in differences:
         operations.invoke(op)
 
 
@@ -122,7 +109,7 @@ class Differences:
         self.retentions = retentions or {}
         self.scope = scope or Scope()
 
-    def all(self) -> Iterator[TimescaleOp]:
+    def all(self) -> Iterator[ops.TimescaleOp]:
         """Yield all differences."""
         yield from self.dropped_aggregates()
         for table in self.tables():
@@ -144,12 +131,12 @@ class Differences:
         for metadata in self.metadatas:
             yield from (one for one in aggregates(metadata) if self.scope.has_table(one.table))
 
-    def of_new_table(self, table: Table) -> list[TimescaleOp]:
+    def of_new_table(self, table: Table) -> list[ops.TimescaleOp]:
         """Return the operations that follow the creation of a table."""
         wanted = declared(table)
         return [] if wanted is None else list(self._made(table, wanted, with_relation=True))
 
-    def of_dropped_table(self, schema: str | None, name: str) -> list[TimescaleOp]:
+    def of_dropped_table(self, schema: str | None, name: str) -> list[ops.TimescaleOp]:
         """Return the operations whose reverse makes a hypertable again of a dropped one."""
         found = self.found.hypertables.get((schema or self.found.schema, name))
         if found is None:
@@ -157,13 +144,13 @@ class Differences:
         there = Settings.of(found, schema, with_relation=True)
         return [*changes(there, there.without()), _creation(found, schema, with_relation=True).reverse()]
 
-    def of_table(self, table: Table) -> Iterator[TimescaleOp]:
+    def of_table(self, table: Table) -> Iterator[ops.TimescaleOp]:
         """Yield the differences of an existing table."""
         wanted, found = declared(table), self.found.hypertables.get(self.key(table))
         if found is not None and self._is_reverted(table):
             there = Settings.of(found, table.schema, with_relation=True)
             yield from changes(there, there.without())
-            yield RevertHypertableOp(table.name, schema=table.schema, former=_creation(found, table.schema))
+            yield ops.RevertHypertableOp(table.name, schema=table.schema, former=_creation(found, table.schema))
             found = None
         if wanted is None:
             return
@@ -173,8 +160,8 @@ class Differences:
         yield from _chunk_interval(found, wanted.chunk_interval, table.schema)
         yield from changes(Settings.of(found, table.schema), self._wanted(table, wanted))
 
-    def _made(self, table: Table, wanted: Hypertable, *, with_relation: bool = False) -> Iterator[TimescaleOp]:
-        yield CreateHypertableOp(
+    def _made(self, table: Table, wanted: Hypertable, *, with_relation: bool = False) -> Iterator[ops.TimescaleOp]:
+        yield ops.CreateHypertableOp(
             table.name,
             wanted.time_column,
             chunk_interval=wanted.chunk_interval,
@@ -194,7 +181,7 @@ class Differences:
         columnstore = _columnstore(wanted.columnstore, wanted.time_column)
         return Settings(table.name, table.schema, columnstore, policies, **options)
 
-    def dropped_aggregates(self) -> Iterator[TimescaleOp]:
+    def dropped_aggregates(self) -> Iterator[ops.TimescaleOp]:
         """Yield the end of undeclared and changed aggregates: an aggregate goes after those stacked on it."""
         for found in reversed(list(self.found.aggregates.values())):
             if found.key in self.stale:
@@ -203,13 +190,13 @@ class Differences:
                 yield from changes(there, there.without())
                 yield _created(found, found.definition.strip(), schema).reverse()
 
-    def of_aggregates(self, is_there: Callable[[Table], bool]) -> Iterator[TimescaleOp]:
+    def of_aggregates(self, is_there: Callable[[Table], bool]) -> Iterator[ops.TimescaleOp]:
         """Yield the differences of the declared aggregates whose hypertable is there."""
         for wanted in self.aggregates():
             if is_there(wanted.root):
                 yield from self._of_aggregate(wanted)
 
-    def _of_aggregate(self, wanted: ContinuousAggregate) -> Iterator[TimescaleOp]:
+    def _of_aggregate(self, wanted: ContinuousAggregate) -> Iterator[ops.TimescaleOp]:
         key = self.key(wanted.table)
         found = self.found.aggregates.get(key)
         settings = self._wanted(wanted.table, wanted, aggregate=True)
@@ -221,7 +208,7 @@ class Differences:
         if wanted.chunk_interval is not None:
             yield from _chunk_interval(found, wanted.chunk_interval, wanted.schema)
         if found.materialized_only != wanted.materialized_only:
-            yield SetMaterializedOnlyOp(wanted.name, wanted.materialized_only, schema=wanted.schema)
+            yield ops.SetMaterializedOnlyOp(wanted.name, wanted.materialized_only, schema=wanted.schema)
         yield from changes(Settings.of(found, wanted.schema), settings)
 
     @cached_property
@@ -259,8 +246,8 @@ class Differences:
         return found is not None and (wanted is None or wanted.time_column != found.time_column)
 
 
-def _creation(found: HypertableState, schema: str | None, *, with_relation: bool = False) -> CreateHypertableOp:
-    return CreateHypertableOp(
+def _creation(found: HypertableState, schema: str | None, *, with_relation: bool = False) -> ops.CreateHypertableOp:
+    return ops.CreateHypertableOp(
         found.name,
         found.time_column,
         chunk_interval=found.chunk_interval,
@@ -270,8 +257,10 @@ def _creation(found: HypertableState, schema: str | None, *, with_relation: bool
     )
 
 
-def _created(view: ContinuousAggregate | AggregateState, query: str, schema: str | None) -> CreateContinuousAggregateOp:
-    return CreateContinuousAggregateOp(
+def _created(
+    view: ContinuousAggregate | AggregateState, query: str, schema: str | None
+) -> ops.CreateContinuousAggregateOp:
+    return ops.CreateContinuousAggregateOp(
         view.name,
         query,
         chunk_interval=view.chunk_interval,
@@ -282,51 +271,51 @@ def _created(view: ContinuousAggregate | AggregateState, query: str, schema: str
 
 def _chunk_interval(
     found: HypertableState | AggregateState, wanted: timedelta, schema: str | None
-) -> Iterator[TimescaleOp]:
+) -> Iterator[ops.TimescaleOp]:
     if found.chunk_interval != wanted:
-        yield SetChunkIntervalOp(found.name, wanted, schema=schema, before=found.chunk_interval)
+        yield ops.SetChunkIntervalOp(found.name, wanted, schema=schema, before=found.chunk_interval)
 
 
 def _columnstore(wanted: Columnstore | None, time_column: str) -> ColumnstoreState | None:
     return None if wanted is None else ColumnstoreState(tuple(wanted.segment_by), wanted.ordered(time_column))
 
 
-def changes(before: Settings, after: Settings) -> Iterator[TimescaleOp]:
+def changes(before: Settings, after: Settings) -> Iterator[ops.TimescaleOp]:
     """Yield the steps from one to the other: removals first. A policy is changed by removing and adding it."""
     yield from (op.reverse() for op in reversed(_policies(before, unless=after)))
     yield from _columnstore_changes(before, after)
     yield from _policies(after, unless=before)
 
 
-def _policies(settings: Settings, *, unless: Settings) -> list[TimescaleOp]:
+def _policies(settings: Settings, *, unless: Settings) -> list[ops.TimescaleOp]:
     """Return the policies of the settings that are not the same in the others."""
     own, other = settings.policies, unless.policies
     named: dict[str, Any] = {"relation": settings.relation, "schema": settings.schema}
-    found: list[TimescaleOp] = []
+    found: list[ops.TimescaleOp] = []
     if own.columnstore_after is not None and own.columnstore_after != other.columnstore_after:
-        found.append(AddColumnstorePolicyOp(**named, after=own.columnstore_after))
+        found.append(ops.AddColumnstorePolicyOp(**named, after=own.columnstore_after))
     if own.retention is not None and own.retention != other.retention:
-        found.append(AddRetentionPolicyOp(**named, drop_after=own.retention))
+        found.append(ops.AddRetentionPolicyOp(**named, drop_after=own.retention))
     if own.refresh is not None and own.refresh != other.refresh:
         named.update(start_offset=own.refresh.start_offset, end_offset=own.refresh.end_offset, every=own.refresh.every)
-        found.append(AddContinuousAggregatePolicyOp(**named))
+        found.append(ops.AddContinuousAggregatePolicyOp(**named))
     return found
 
 
-def _columnstore_changes(before: Settings, after: Settings) -> Iterator[TimescaleOp]:
+def _columnstore_changes(before: Settings, after: Settings) -> Iterator[ops.TimescaleOp]:
     if before.columnstore == after.columnstore:
         return
     there = None if before.columnstore is None else _enabled(before, before.columnstore)
     if after.columnstore is not None:
         yield replace(_enabled(after, after.columnstore), former=there)
     elif there is not None and before.with_relation:
-        yield gone_with_relation(there)
+        yield ops.gone_with_relation(there)
     elif there is not None:
-        yield DisableColumnstoreOp(there.relation, aggregate=there.aggregate, schema=there.schema, former=there)
+        yield ops.DisableColumnstoreOp(there.relation, aggregate=there.aggregate, schema=there.schema, former=there)
 
 
-def _enabled(settings: Settings, columnstore: ColumnstoreState) -> EnableColumnstoreOp:
-    return EnableColumnstoreOp(
+def _enabled(settings: Settings, columnstore: ColumnstoreState) -> ops.EnableColumnstoreOp:
+    return ops.EnableColumnstoreOp(
         settings.relation,
         segment_by=columnstore.segment_by,
         order_by=tuple(map(str, columnstore.order_by)),

@@ -1,89 +1,41 @@
 """The one reader of a server: its edition, hypertables, continuous aggregates, chunks, sizes and background jobs."""
 
-from alembic_timescaledb.server.catalog import (
-    AggregateState,
-    ColumnstoreState,
-    HypertableState,
-    Key,
-    PolicyState,
-    ServerState,
-    hypertables,
-    policies_by_creation,
-    state,
-)
-from alembic_timescaledb.server.edition import (
-    Edition,
-    Feature,
-    available,
-    canonical,
-    edition,
-    enable,
-    is_managed,
-    other_relation,
-    reads_managed,
-    version,
-)
-from alembic_timescaledb.server.jobs import (
-    AggregateFreshness,
-    Chunk,
-    ColumnstoreSize,
-    RetentionPolicy,
-    Size,
-    aggregate_freshness,
-    chunks,
-    columnstore_sizes,
-    drop_chunks,
-    hypertable_size,
-    materialized,
-    pause_policies,
-    refresh,
-    refresh_call,
-    refresh_window,
-    refresh_windows,
-    remove_retention_policy,
-    retention_policies,
-    set_retention_policy,
-    table_size,
-)
-
-__all__ = [
-    "AggregateFreshness",
-    "AggregateState",
-    "Chunk",
-    "ColumnstoreSize",
-    "ColumnstoreState",
-    "Edition",
-    "Feature",
-    "HypertableState",
-    "Key",
-    "PolicyState",
-    "RetentionPolicy",
-    "ServerState",
-    "Size",
-    "aggregate_freshness",
-    "available",
-    "canonical",
-    "chunks",
-    "columnstore_sizes",
-    "drop_chunks",
-    "edition",
-    "enable",
-    "hypertable_size",
-    "hypertables",
-    "is_managed",
-    "materialized",
-    "other_relation",
-    "pause_policies",
-    "policies_by_creation",
-    "reads_managed",
-    "refresh",
-    "refresh_call",
-    "refresh_window",
-    "refresh_windows",
-    "remove_retention_policy",
-    "retention_policies",
-    "set_retention_policy",
-    "state",
-    "table_size",
-    "version",
-]
+from alembic_timescaledb.server.catalog import AggregateState as AggregateState
+from alembic_timescaledb.server.catalog import ColumnstoreState as ColumnstoreState
+from alembic_timescaledb.server.catalog import HypertableState as HypertableState
+from alembic_timescaledb.server.catalog import Key as Key
+from alembic_timescaledb.server.catalog import PolicyState as PolicyState
+from alembic_timescaledb.server.catalog import ServerState as ServerState
+from alembic_timescaledb.server.catalog import hypertables as hypertables
+from alembic_timescaledb.server.catalog import policies_by_creation as policies_by_creation
+from alembic_timescaledb.server.catalog import state as state
+from alembic_timescaledb.server.edition import Edition as Edition
+from alembic_timescaledb.server.edition import Feature as Feature
+from alembic_timescaledb.server.edition import available as available
+from alembic_timescaledb.server.edition import canonical as canonical
+from alembic_timescaledb.server.edition import edition as edition
+from alembic_timescaledb.server.edition import enable as enable
+from alembic_timescaledb.server.edition import is_managed as is_managed
+from alembic_timescaledb.server.edition import other_relation as other_relation
+from alembic_timescaledb.server.edition import reads_managed as reads_managed
+from alembic_timescaledb.server.edition import version as version
+from alembic_timescaledb.server.jobs import AggregateFreshness as AggregateFreshness
+from alembic_timescaledb.server.jobs import Chunk as Chunk
+from alembic_timescaledb.server.jobs import ColumnstoreSize as ColumnstoreSize
+from alembic_timescaledb.server.jobs import RetentionPolicy as RetentionPolicy
+from alembic_timescaledb.server.jobs import Size as Size
+from alembic_timescaledb.server.jobs import aggregate_freshness as aggregate_freshness
+from alembic_timescaledb.server.jobs import chunks as chunks
+from alembic_timescaledb.server.jobs import columnstore_sizes as columnstore_sizes
+from alembic_timescaledb.server.jobs import drop_chunks as drop_chunks
+from alembic_timescaledb.server.jobs import hypertable_size as hypertable_size
+from alembic_timescaledb.server.jobs import materialized as materialized
+from alembic_timescaledb.server.jobs import pause_policies as pause_policies
+from alembic_timescaledb.server.jobs import refresh as refresh
+from alembic_timescaledb.server.jobs import refresh_call as refresh_call
+from alembic_timescaledb.server.jobs import refresh_window as refresh_window
+from alembic_timescaledb.server.jobs import refresh_windows as refresh_windows
+from alembic_timescaledb.server.jobs import remove_retention_policy as remove_retention_policy
+from alembic_timescaledb.server.jobs import retention_policies as retention_policies
+from alembic_timescaledb.server.jobs import set_retention_policy as set_retention_policy
+from alembic_timescaledb.server.jobs import table_size as table_size

@@ -46,10 +46,6 @@ _COMPUTED_UNTIL = (
     " FROM _timescaledb_catalog.continuous_agg c CROSS JOIN LATERAL (SELECT _timescaledb_functions.to_timestamp("
     "  _timescaledb_functions.cagg_watermark(c.mat_hypertable_id)) AS until) w ORDER BY 1, 2"
 )
-_OLDEST = (
-    "SELECT min(range_start) FROM timescaledb_information.chunks"
-    " WHERE hypertable_schema = :schema AND hypertable_name = :name"
-)
 _DROP_CHUNKS = "SELECT drop_chunks(CAST(:table AS regclass), older_than => CAST(:older_than AS timestamptz))"
 _ADD_RETENTION = "SELECT add_retention_policy(CAST(:table AS regclass), drop_after => CAST(:age AS interval))"
 _REMOVE_RETENTION = "SELECT remove_retention_policy(CAST(:table AS regclass), if_exists => true)"
@@ -117,8 +113,11 @@ class RetentionPolicy(NamedTuple):
 
 def chunks(connection: Connection, hypertable: HypertableState) -> list[Chunk]:
     """Return the chunks of the hypertable, oldest first."""
-    rows = connection.execute(text(_CHUNKS), {"schema": hypertable.schema, "name": hypertable.name})
-    return [Chunk(*row) for row in rows]
+    return _chunks(connection, hypertable.key)
+
+
+def _chunks(connection: Connection, key: Key) -> list[Chunk]:
+    return [Chunk(*row) for row in connection.execute(text(_CHUNKS), {"schema": key[0], "name": key[1]})]
 
 
 def table_size(connection: Connection, table: str) -> Size:
@@ -254,10 +253,9 @@ def refresh_window(
     found = _aggregate(connection, view, schema)
     if since is not None or found is None:  # the server refuses a name that is not an aggregate's
         return since, until
-    names = {"schema": found.source[0], "name": found.source[1]}
-    oldest = connection.scalar(text(_OLDEST), names)
-    if oldest is None:
+    if not (there := _chunks(connection, found.source)):
         return None
+    oldest = there[0].start
     stored = quoted(found.stored_in[1], found.stored_in[0])
     older = f"SELECT EXISTS (SELECT FROM {stored} WHERE {quoted(found.time_column)} < {_moment(oldest)})"  # noqa: S608 # quoted
     if not connection.scalar(text(escaped(older))):
