@@ -1,4 +1,4 @@
-"""Names, lengths of time and texts as SQL writes them, and the one error of declarations."""
+"""How names, texts and lengths of time are written in SQL, and the errors' type and codes."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from sqlalchemy.exc import DBAPIError
 
 
 class DeclarationError(ValueError):
-    """What a model declares cannot work on TimescaleDB; the message says what, where and what to do."""
+    """A declaration cannot work on TimescaleDB. The message names the table, the mistake and what to do."""
 
 
 LONGEST_NAME = 63  # bytes; PostgreSQL cuts what is longer
 
 
 def literal(value: str) -> str:
-    """Return the text as a literal of SQL."""
+    """Return the text as a string literal."""
     return "'" + value.replace("'", "''") + "'"
 
 
 def quoted(name: str, schema: str | None = None) -> str:
-    """Return the name as SQL writes it, quoted where it must be."""
+    """Return the name as SQL writes it, with quotes only if it needs them."""
     # The default style of parameters would double each percent sign.
     dialect = postgresql.dialect(paramstyle="named")  # type: ignore[no-untyped-call] # untyped in SQLAlchemy
     return ".".join(dialect.identifier_preparer.quote(part) for part in (schema, name) if part)
@@ -42,19 +42,19 @@ _UNITS = (
 
 
 def spoken(length: timedelta) -> str:
-    """Return the length in the largest unit that divides it: 90 minutes, 7 days."""
+    """Return the length in the largest unit that divides it, such as 90 minutes or 7 days."""
     unit, size = next((unit, size) for unit, size in _UNITS if not length % size)
     count = length // size
     return f"{count} {unit}" if count == 1 else f"{count} {unit}s"
 
 
 def interval(length: timedelta) -> str:
-    """Return the length as a literal of SQL."""
+    """Return the length as an interval literal."""
     return f"INTERVAL '{spoken(length)}'"
 
 
 def positive(length: timedelta, what: str) -> None:
-    """Raise DeclarationError unless the length is one, and more than zero."""
+    """Raise DeclarationError unless the length is a timedelta above zero."""
     if not isinstance(length, timedelta):
         raise DeclarationError(f"{what} must be a timedelta, is {length!r}")
     if length <= timedelta(0):
@@ -62,7 +62,7 @@ def positive(length: timedelta, what: str) -> None:
 
 
 def escaped(statement: str) -> str:
-    """Return the statement as `text()` takes it: no colon begins a parameter."""
+    """Return the statement for `text()`, in which no colon begins a parameter."""
     return statement.replace(":", "\\:")
 
 

@@ -28,8 +28,7 @@ log = logging.getLogger("alembic_timescaledb.operations")
 def edition_of(context: MigrationContext) -> Edition:
     """Return the edition that the migration runs on.
 
-    `context.configure(timescale_edition=...)` decides it. Without that it is the server's edition, and offline the
-    richest one.
+    It is the one that `context.configure(timescale_edition=...)` names, else the server's, or offline the richest.
     """
     given: Edition | None = context.opts.get("timescale_edition")
     if given is not None:

@@ -247,8 +247,8 @@ def refresh_window(
 ) -> tuple[datetime | None, datetime | None] | None:
     """Return the window to refresh, or None if there is nothing to compute.
 
-    Without a `since` it begins with the oldest chunk under the aggregate, if the aggregate has older buckets: those
-    may be made of dropped rows, and a refresh would erase them.
+    If `since` is None and the aggregate has buckets before the oldest chunk under it, the window begins with that
+    chunk. A refresh would erase the buckets before it, whose rows may have been dropped.
     """
     found = _aggregate(connection, view, schema)
     if since is not None or found is None:  # the server refuses a name that is not an aggregate's
