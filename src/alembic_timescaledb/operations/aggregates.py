@@ -36,9 +36,9 @@ $drop$"""
 class DropContinuousAggregateOp(TimescaleOp):
     """Drop a continuous aggregate, with its computed buckets and its policies.
 
-        op.drop_continuous_aggregate("trades_1h")
-
     Reversed by `op.create_continuous_aggregate`.
+
+        op.drop_continuous_aggregate("trades_1h")
     """
 
     name = "drop_continuous_aggregate"
@@ -59,15 +59,13 @@ class CreateContinuousAggregateOp(TimescaleOp):
 
     The query groups a hypertable, or another aggregate, by `time_bucket`. `chunk_interval` None is TimescaleDB's
     choice. Unless `materialized_only`, reading the view adds newer rows to the computed buckets. Only the Community
-    edition has aggregates; others get a line in the log.
+    edition has aggregates; others get a line in the log. Reversed by `op.drop_continuous_aggregate`.
 
         op.create_continuous_aggregate(
             "trades_1h",
             "SELECT symbol_id, time_bucket('1 hour', timestamp) AS timestamp, max(price) AS high"
             " FROM trades GROUP BY 1, 2",
         )
-
-    Reversed by `op.drop_continuous_aggregate`.
     """
 
     name = "create_continuous_aggregate"
@@ -112,9 +110,9 @@ class CreateContinuousAggregateOp(TimescaleOp):
 class SetMaterializedOnlyOp(TimescaleOp):
     """Let reading an aggregate show only computed buckets (True), or add newer rows to them (False).
 
-        op.set_materialized_only("trades_1h", True)
-
     Reversed by its opposite.
+
+        op.set_materialized_only("trades_1h", True)
     """
 
     name = "set_materialized_only"
@@ -145,11 +143,10 @@ class RefreshContinuousAggregateOp(TimescaleOp):
     would erase the buckets of dropped rows. Offline the chunks are unknown, and it prints NULL.
 
     No transaction can hold a refresh, so it commits what the migration did before. Give it a revision of its own, or
-    make it the last operation of one, and set `transaction_per_migration`.
+    make it the last operation of one, and set `transaction_per_migration`. Reversed by nothing: computed buckets do no
+    harm.
 
         op.refresh_continuous_aggregate("trades_1h", since=datetime(2024, 1, 1, tzinfo=UTC))
-
-    Reversed by nothing: computed buckets do no harm.
     """
 
     name = "refresh_continuous_aggregate"

@@ -62,11 +62,10 @@ class CreateHypertableOp(TimescaleOp):
     """Split a table into chunks by its time.
 
     A table with rows is refused unless `migrate_data`, which moves them into chunks under a lock. On plain PostgreSQL
-    the table stays an ordinary one, and the log says so. TimescaleDB's own index on the time is not created.
+    the table stays an ordinary one, and the log says so. TimescaleDB's own index on the time is not created. Reversed
+    by dropping the table. There is no other way back: `op.revert_hypertable` names the manual steps.
 
         op.create_hypertable("trades", "timestamp", chunk_interval=timedelta(hours=1))
-
-    Reversed by dropping the table. There is no other way back: `op.revert_hypertable` names the manual steps.
     """
 
     name = "create_hypertable"
@@ -109,9 +108,9 @@ class CreateHypertableOp(TimescaleOp):
 class SetChunkIntervalOp(TimescaleOp):
     """Give new chunks another length; existing chunks stay as they are.
 
-        op.set_chunk_interval("trades", timedelta(hours=6))
-
     Reversed by setting the former length.
+
+        op.set_chunk_interval("trades", timedelta(hours=6))
     """
 
     name = "set_chunk_interval"
@@ -153,11 +152,10 @@ class EnableColumnstoreOp(_ColumnstoreOp):
     """Let chunks be stored by column, rows grouped by `segment_by` and sorted by `order_by` (by default by time).
 
     It can be repeated with other columns: chunks in the columnstore stay as they are. `aggregate` says that `table` is
-    a continuous aggregate. Only the Community edition has a columnstore; others get a line in the log.
+    a continuous aggregate. Only the Community edition has a columnstore; others get a line in the log. Reversed by
+    `op.disable_columnstore`.
 
         op.enable_columnstore("trades", segment_by=["symbol_id"], order_by=["timestamp DESC"])
-
-    Reversed by `op.disable_columnstore`.
     """
 
     name = "enable_columnstore"
@@ -202,9 +200,9 @@ def _sorted_by(words: str) -> str:
 class DisableColumnstoreOp(_ColumnstoreOp):
     """Store chunks by row again. Chunks in the columnstore are converted first, which may take long.
 
-        op.disable_columnstore("trades")
-
     Reversed by `op.enable_columnstore`.
+
+        op.disable_columnstore("trades")
     """
 
     name = "disable_columnstore"

@@ -128,7 +128,7 @@ class TimescaleOp(MigrateOperation, ABC):
     @classmethod
     def invoked(cls, operations: Operations, *arguments: Any, **keywords: Any) -> None:
         """Do it, with the arguments of its function of `op`."""
-        for name in cls.refused.keys() & keywords.keys():
+        for name in filter(keywords.__contains__, cls.refused):
             raise TypeError(f"{cls.name}: {name} is not supported: {cls.refused[name]}")
         given = cls.signature().bind(*arguments, **keywords).arguments
         operations.invoke(cls(given.pop(cls.relation_is), **given))

@@ -18,9 +18,9 @@ from alembic_timescaledb.server import Edition, Feature
 class RemoveRetentionPolicyOp(TimescaleOp):
     """Stop dropping chunks by age; `table` may be an aggregate.
 
-        op.remove_retention_policy("trades")
-
     Reversed by `op.add_retention_policy`.
+
+        op.remove_retention_policy("trades")
     """
 
     name = "remove_retention_policy"
@@ -38,9 +38,9 @@ class RemoveRetentionPolicyOp(TimescaleOp):
 class RemoveColumnstorePolicyOp(TimescaleOp):
     """Stop moving chunks to the columnstore; the chunks in it stay there.
 
-        op.remove_columnstore_policy("trades")
-
     Reversed by `op.add_columnstore_policy`.
+
+        op.remove_columnstore_policy("trades")
     """
 
     name = "remove_columnstore_policy"
@@ -58,9 +58,9 @@ class RemoveColumnstorePolicyOp(TimescaleOp):
 class RemoveContinuousAggregatePolicyOp(TimescaleOp):
     """Stop refreshing the aggregate.
 
-        op.remove_continuous_aggregate_policy("trades_1h")
-
     Reversed by `op.add_continuous_aggregate_policy`.
+
+        op.remove_continuous_aggregate_policy("trades_1h")
     """
 
     name = "remove_continuous_aggregate_policy"
@@ -91,11 +91,9 @@ class AddRetentionPolicyOp(_PolicyByAgeOp):
     """Let the server drop chunks whose rows are all older than `drop_after`; `table` may be an aggregate.
 
     An edition without background jobs gets a line in the log instead. An existing policy stays, unless it goes by the
-    creation of chunks (`drop_created_before`): then this one replaces it.
+    creation of chunks (`drop_created_before`): then this one replaces it. Reversed by `op.remove_retention_policy`.
 
         op.add_retention_policy("trades", drop_after=timedelta(days=7))
-
-    Reversed by `op.remove_retention_policy`.
     """
 
     name = "add_retention_policy"
@@ -121,11 +119,9 @@ class AddColumnstorePolicyOp(_PolicyByAgeOp):
     """Let the server store chunks by column once all their rows are older than `after`.
 
     The table, or an aggregate, has the columnstore enabled. An existing policy stays, unless it goes by the creation of
-    chunks (`created_before`): then this one replaces it.
+    chunks (`created_before`): then this one replaces it. Reversed by `op.remove_columnstore_policy`.
 
         op.add_columnstore_policy("trades", after=timedelta(hours=6))
-
-    Reversed by `op.remove_columnstore_policy`.
     """
 
     name = "add_columnstore_policy"
@@ -146,7 +142,8 @@ class AddColumnstorePolicyOp(_PolicyByAgeOp):
 class AddContinuousAggregatePolicyOp(TimescaleOp):
     """Let the server compute an aggregate anew each `every`, from `start_offset` to `end_offset` before now.
 
-    `start_offset` None begins with the oldest row. An existing policy stays.
+    `start_offset` None begins with the oldest row. An existing policy stays. Reversed by
+    `op.remove_continuous_aggregate_policy`.
 
         op.add_continuous_aggregate_policy(
             "trades_1h",
@@ -154,8 +151,6 @@ class AddContinuousAggregatePolicyOp(TimescaleOp):
             end_offset=timedelta(hours=1),
             every=timedelta(minutes=30),
         )
-
-    Reversed by `op.remove_continuous_aggregate_policy`.
     """
 
     name = "add_continuous_aggregate_policy"
