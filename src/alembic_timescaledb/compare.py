@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 from alembic.operations import Operations
 from alembic.runtime.migration import MigrationContext
@@ -19,8 +19,8 @@ from sqlalchemy import Connection, MetaData, Table
 from alembic_timescaledb import operations as ops
 from alembic_timescaledb import server
 from alembic_timescaledb.aggregate import ContinuousAggregate, aggregates
-from alembic_timescaledb.declare import Columnstore, Hypertable, check, declared
-from alembic_timescaledb.server import AggregateState, ColumnstoreState, HypertableState, Key, PolicyState, edition
+from alembic_timescaledb.declare import Hypertable, check, declared
+from alembic_timescaledb.server import AggregateState, ColumnstoreState, HypertableState, Key, Settings, edition
 
 Retentions = Mapping[str, timedelta | None]  # by the table's name as MetaData has it: `table` or `schema.table`
 
@@ -65,28 +65,13 @@ class Scope:
     dropped: frozenset[tuple[str | None, str]] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """Columnstore and policies of one relation; `with_relation` says that they come or go with the relation itself."""
+class Relation(NamedTuple):
+    """The table or aggregate that settings are of; `with_relation` says that they come or go together with it."""
 
-    relation: str
+    name: str
     schema: str | None
-    columnstore: ColumnstoreState | None
-    policies: PolicyState
     aggregate: bool = False
     with_relation: bool = False
-
-    @classmethod
-    def of(
-        cls, found: HypertableState | AggregateState, schema: str | None, *, with_relation: bool = False
-    ) -> Settings:
-        """Return the settings that the server has."""
-        aggregate = isinstance(found, AggregateState)
-        return cls(found.name, schema, found.columnstore, found.policies, aggregate, with_relation)
-
-    def without(self) -> Settings:
-        """Return the same relation with nothing set."""
-        return replace(self, columnstore=None, policies=PolicyState())
 
 
 class Differences:
@@ -141,16 +126,17 @@ class Differences:
         found = self.found.hypertables.get((schema or self.found.schema, name))
         if found is None:
             return []
-        there = Settings.of(found, schema, with_relation=True)
-        return [*changes(there, there.without()), _creation(found, schema, with_relation=True).reverse()]
+        going = changes(Relation(name, schema, with_relation=True), found.settings, Settings())
+        return [*going, _creation(name, schema, found, with_relation=True).reverse()]
 
     def of_table(self, table: Table) -> Iterator[ops.TimescaleOp]:
         """Yield the differences of an existing table."""
         wanted, found = declared(table), self.found.hypertables.get(self.key(table))
         if found is not None and self._is_reverted(table):
-            there = Settings.of(found, table.schema, with_relation=True)
-            yield from changes(there, there.without())
-            yield ops.RevertHypertableOp(table.name, schema=table.schema, former=_creation(found, table.schema))
+            yield from changes(Relation(table.name, table.schema, with_relation=True), found.settings, Settings())
+            yield ops.RevertHypertableOp(
+                table.name, schema=table.schema, former=_creation(table.name, table.schema, found)
+            )
             found = None
         if wanted is None:
             return
@@ -158,36 +144,28 @@ class Differences:
             yield from self._made(table, wanted)
             return
         yield from _chunk_interval(found, wanted.chunk_interval, table.schema)
-        yield from changes(Settings.of(found, table.schema), self._wanted(table, wanted))
+        yield from changes(Relation(table.name, table.schema), found.settings, self._wanted(table, wanted))
 
     def _made(self, table: Table, wanted: Hypertable, *, with_relation: bool = False) -> Iterator[ops.TimescaleOp]:
-        yield ops.CreateHypertableOp(
-            table.name,
-            wanted.time_column,
-            chunk_interval=wanted.chunk_interval,
-            migrate_data=not with_relation,
-            schema=table.schema,
-            with_relation=with_relation,
-        )
-        settings = self._wanted(table, wanted, with_relation=with_relation)
-        yield from changes(settings.without(), settings)
+        yield _creation(table.name, table.schema, wanted, with_relation=with_relation)
+        relation = Relation(table.name, table.schema, with_relation=with_relation)
+        yield from changes(relation, Settings(), self._wanted(table, wanted))
 
-    def _wanted(self, table: Table, wanted: Hypertable | ContinuousAggregate, **options: bool) -> Settings:
-        policies = PolicyState(
-            self.retentions.get(table.key, wanted.retention),
-            wanted.columnstore.after if wanted.columnstore else None,
-            wanted.refresh if isinstance(wanted, ContinuousAggregate) else None,
-        )
-        columnstore = _columnstore(wanted.columnstore, wanted.time_column)
-        return Settings(table.name, table.schema, columnstore, policies, **options)
+    def _wanted(self, table: Table, wanted: Hypertable | ContinuousAggregate) -> Settings:
+        retention = self.retentions.get(table.key, wanted.retention)
+        refresh = wanted.refresh if isinstance(wanted, ContinuousAggregate) else None
+        if (store := wanted.columnstore) is None:
+            return Settings(None, None, retention, refresh)
+        columnstore = ColumnstoreState(tuple(store.segment_by), store.ordered(wanted.time_column))
+        return Settings(columnstore, store.after, retention, refresh)
 
     def dropped_aggregates(self) -> Iterator[ops.TimescaleOp]:
         """Yield the end of undeclared and changed aggregates: an aggregate goes after those stacked on it."""
         for found in reversed(list(self.found.aggregates.values())):
             if found.key in self.stale:
                 schema = self._written(found.schema)
-                there = Settings.of(found, schema, with_relation=True)
-                yield from changes(there, there.without())
+                relation = Relation(found.name, schema, aggregate=True, with_relation=True)
+                yield from changes(relation, found.settings, Settings())
                 yield _created(found, found.definition.strip(), schema).reverse()
 
     def of_aggregates(self, is_there: Callable[[Table], bool]) -> Iterator[ops.TimescaleOp]:
@@ -199,17 +177,17 @@ class Differences:
     def _of_aggregate(self, wanted: ContinuousAggregate) -> Iterator[ops.TimescaleOp]:
         key = self.key(wanted.table)
         found = self.found.aggregates.get(key)
-        settings = self._wanted(wanted.table, wanted, aggregate=True)
+        settings = self._wanted(wanted.table, wanted)
+        relation = Relation(wanted.name, wanted.schema, aggregate=True)
         if found is None or key in self.stale:
             yield _created(wanted, wanted.sql, wanted.schema)
-            settings = replace(settings, with_relation=True)
-            yield from changes(settings.without(), settings)
+            yield from changes(relation._replace(with_relation=True), Settings(), settings)
             return
         if wanted.chunk_interval is not None:
             yield from _chunk_interval(found, wanted.chunk_interval, wanted.schema)
         if found.materialized_only != wanted.materialized_only:
             yield ops.SetMaterializedOnlyOp(wanted.name, wanted.materialized_only, schema=wanted.schema)
-        yield from changes(Settings.of(found, wanted.schema), settings)
+        yield from changes(relation, found.settings, settings)
 
     @cached_property
     def stale(self) -> frozenset[Key]:
@@ -246,11 +224,13 @@ class Differences:
         return found is not None and (wanted is None or wanted.time_column != found.time_column)
 
 
-def _creation(found: HypertableState, schema: str | None, *, with_relation: bool = False) -> ops.CreateHypertableOp:
+def _creation(
+    name: str, schema: str | None, split: Hypertable | HypertableState, *, with_relation: bool = False
+) -> ops.CreateHypertableOp:
     return ops.CreateHypertableOp(
-        found.name,
-        found.time_column,
-        chunk_interval=found.chunk_interval,
+        name,
+        split.time_column,
+        chunk_interval=split.chunk_interval,
         migrate_data=not with_relation,
         schema=schema,
         with_relation=with_relation,
@@ -260,13 +240,8 @@ def _creation(found: HypertableState, schema: str | None, *, with_relation: bool
 def _created(
     view: ContinuousAggregate | AggregateState, query: str, schema: str | None
 ) -> ops.CreateContinuousAggregateOp:
-    return ops.CreateContinuousAggregateOp(
-        view.name,
-        query,
-        chunk_interval=view.chunk_interval,
-        materialized_only=view.materialized_only,
-        schema=schema,
-    )
+    options: dict[str, Any] = {"chunk_interval": view.chunk_interval, "materialized_only": view.materialized_only}
+    return ops.CreateContinuousAggregateOp(view.name, query, schema=schema, **options)
 
 
 def _chunk_interval(
@@ -276,50 +251,48 @@ def _chunk_interval(
         yield ops.SetChunkIntervalOp(found.name, wanted, schema=schema, before=found.chunk_interval)
 
 
-def _columnstore(wanted: Columnstore | None, time_column: str) -> ColumnstoreState | None:
-    return None if wanted is None else ColumnstoreState(tuple(wanted.segment_by), wanted.ordered(time_column))
-
-
-def changes(before: Settings, after: Settings) -> Iterator[ops.TimescaleOp]:
+def changes(relation: Relation, before: Settings, after: Settings) -> Iterator[ops.TimescaleOp]:
     """Yield the steps from one to the other: removals first. A policy is changed by removing and adding it."""
-    yield from (op.reverse() for op in reversed(_policies(before, unless=after)))
-    yield from _columnstore_changes(before, after)
-    yield from _policies(after, unless=before)
+    yield from (op.reverse() for op in reversed(_policies(relation, before, unless=after)))
+    if before.columnstore != after.columnstore:
+        there = None if before.columnstore is None else _enabled(relation, before.columnstore)
+        yield from _columnstore_changes(relation, there, after.columnstore)
+    yield from _policies(relation, after, unless=before)
 
 
-def _policies(settings: Settings, *, unless: Settings) -> list[ops.TimescaleOp]:
-    """Return the policies of the settings that are not the same in the others."""
-    own, other = settings.policies, unless.policies
-    named: dict[str, Any] = {"relation": settings.relation, "schema": settings.schema}
+def _policies(relation: Relation, own: Settings, *, unless: Settings) -> list[ops.TimescaleOp]:
+    """Return the policies of the settings that the others lack."""
+    named: dict[str, Any] = {"relation": relation.name, "schema": relation.schema}
     found: list[ops.TimescaleOp] = []
-    if own.columnstore_after is not None and own.columnstore_after != other.columnstore_after:
+    if own.columnstore_after not in (None, unless.columnstore_after):
         found.append(ops.AddColumnstorePolicyOp(**named, after=own.columnstore_after))
-    if own.retention is not None and own.retention != other.retention:
+    if own.retention not in (None, unless.retention):
         found.append(ops.AddRetentionPolicyOp(**named, drop_after=own.retention))
-    if own.refresh is not None and own.refresh != other.refresh:
+    if own.refresh is not None and own.refresh != unless.refresh:
         named.update(start_offset=own.refresh.start_offset, end_offset=own.refresh.end_offset, every=own.refresh.every)
         found.append(ops.AddContinuousAggregatePolicyOp(**named))
     return found
 
 
-def _columnstore_changes(before: Settings, after: Settings) -> Iterator[ops.TimescaleOp]:
-    if before.columnstore == after.columnstore:
-        return
-    there = None if before.columnstore is None else _enabled(before, before.columnstore)
-    if after.columnstore is not None:
-        yield replace(_enabled(after, after.columnstore), former=there)
-    elif there is not None and before.with_relation:
+def _columnstore_changes(
+    relation: Relation, there: ops.EnableColumnstoreOp | None, after: ColumnstoreState | None
+) -> Iterator[ops.TimescaleOp]:
+    if after is not None:
+        yield replace(_enabled(relation, after), former=there)
+    elif there is not None and relation.with_relation:
         yield ops.gone_with_relation(there)
     elif there is not None:
-        yield ops.DisableColumnstoreOp(there.relation, aggregate=there.aggregate, schema=there.schema, former=there)
+        yield ops.DisableColumnstoreOp(
+            relation.name, aggregate=relation.aggregate, schema=relation.schema, former=there
+        )
 
 
-def _enabled(settings: Settings, columnstore: ColumnstoreState) -> ops.EnableColumnstoreOp:
+def _enabled(relation: Relation, columnstore: ColumnstoreState) -> ops.EnableColumnstoreOp:
     return ops.EnableColumnstoreOp(
-        settings.relation,
+        relation.name,
         segment_by=columnstore.segment_by,
         order_by=tuple(map(str, columnstore.order_by)),
-        aggregate=settings.aggregate,
-        schema=settings.schema,
-        with_relation=settings.with_relation,
+        aggregate=relation.aggregate,
+        schema=relation.schema,
+        with_relation=relation.with_relation,
     )

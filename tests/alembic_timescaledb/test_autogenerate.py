@@ -53,7 +53,7 @@ async def test_the_walk(project: Project) -> None:
     changed = await found(project)
     for hypertable in changed.hypertables.values():
         assert hypertable.chunk_interval == 2 * HOUR
-        assert hypertable.policies.retention == (3 * DAY if project.edition.has_policies else None)
+        assert hypertable.settings.retention == (3 * DAY if project.edition.has_policies else None)
 
     await project.downgrade("0001")
     assert await found(project) == deployed
@@ -69,7 +69,7 @@ async def test_aggregates_are_created_after_what_they_read_and_go_before_it(comm
     assert [written.index(word) for word in order] == sorted(written.index(word) for word in order)
     there = await found(project)
     assert list(there.aggregates) == [("public", "per_minute"), ("public", "per_hour")]
-    assert there.aggregates["public", "per_minute"].policies.retention == 30 * DAY
+    assert there.aggregates["public", "per_minute"].settings.retention == 30 * DAY
     await project.downgrade("base")
     assert await project.left() == []
 
@@ -91,8 +91,8 @@ async def test_odd_names_in_other_schemas(project: Project) -> None:
         hypertable = there.hypertables[ODD, table.name]
         assert hypertable.time_column == "time"
     if project.edition.has(Feature.AGGREGATES):
-        assert hypertable.columnstore is not None
-        assert list(map(str, hypertable.columnstore.order_by)) == ["Odd, value% NULLS FIRST", "time DESC"]
+        assert hypertable.settings.columnstore is not None
+        assert list(map(str, hypertable.settings.columnstore.order_by)) == ["Odd, value% NULLS FIRST", "time DESC"]
         assert set(there.aggregates) == {(ODD, "Per Minute"), (ODD, "per:hour")}
         row = {"sensor": 1, "time": datetime.now(UTC)}
         await project.connection.execute(table.insert(), row)

@@ -46,10 +46,10 @@ def test_what_is_refused_is_refused_in_these_words(tmp_path: Path) -> None:
     shown = "".join(block.text + "\n" for block in blocks() if block.language == "pycon")
     test = doctest.DocTestParser().get_doctest(shown, names, "docs/timescale.md", None, 0)
     assert len(test.examples) > 10
-    said: list[str] = []
+    told: list[str] = []
     runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE | doctest.REPORT_NDIFF)
-    runner.run(test, out=said.append)
-    assert not said, "".join(said)
+    runner.run(test, out=told.append)
+    assert not told, "".join(told)
 
 
 def test_every_operation_is_shown() -> None:

@@ -4,8 +4,8 @@ from alembic_timescaledb.server.catalog import AggregateState as AggregateState
 from alembic_timescaledb.server.catalog import ColumnstoreState as ColumnstoreState
 from alembic_timescaledb.server.catalog import HypertableState as HypertableState
 from alembic_timescaledb.server.catalog import Key as Key
-from alembic_timescaledb.server.catalog import PolicyState as PolicyState
 from alembic_timescaledb.server.catalog import ServerState as ServerState
+from alembic_timescaledb.server.catalog import Settings as Settings
 from alembic_timescaledb.server.catalog import hypertables as hypertables
 from alembic_timescaledb.server.catalog import policies_by_creation as policies_by_creation
 from alembic_timescaledb.server.catalog import state as state

@@ -82,11 +82,12 @@ class ColumnstoreState:
 
 
 @dataclass(frozen=True, slots=True)
-class PolicyState:
-    """The ages at which the server's jobs take up rows; None without such a job."""
+class Settings:
+    """The columnstore of a relation and the ages at which jobs take up its rows; None without such a job."""
 
-    retention: timedelta | None = None
+    columnstore: ColumnstoreState | None = None
     columnstore_after: timedelta | None = None
+    retention: timedelta | None = None
     refresh: Refresh | None = None
 
 
@@ -97,8 +98,7 @@ class Managed:
     schema: str
     name: str
     visible: bool = field(compare=False)
-    columnstore: ColumnstoreState | None
-    policies: PolicyState
+    settings: Settings
     time_column: str
     chunk_interval: timedelta  # zero if it is split by a number instead of a time
 
@@ -118,7 +118,7 @@ class HypertableState(Managed):
     @property
     def retention(self) -> timedelta | None:
         """The age at which a policy drops chunks; None without a policy."""
-        return self.policies.retention
+        return self.settings.retention
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,11 +156,11 @@ def hypertables(connection: Connection) -> dict[str, HypertableState]:
     return {one.name: one for one in _hypertables(connection, _policies(connection)) if one.visible}
 
 
-def _hypertables(connection: Connection, policies: Mapping[Key, PolicyState]) -> list[HypertableState]:
+def _hypertables(connection: Connection, policies: Mapping[Key, Settings]) -> list[HypertableState]:
     return [HypertableState(**_managed(row, policies), chunks=row.chunks) for row in _rows(connection, _HYPERTABLES)]
 
 
-def aggregates(connection: Connection, policies: Mapping[Key, PolicyState] | None = None) -> list[AggregateState]:
+def aggregates(connection: Connection, policies: Mapping[Key, Settings] | None = None) -> list[AggregateState]:
     """Return the continuous aggregates, with these policies; each comes after the one that it is stacked on."""
     return [
         AggregateState(
@@ -178,22 +178,23 @@ def _rows(connection: Connection, query: str) -> Sequence[Row[Any]]:
     return () if edition(connection) is Edition.PLAIN else connection.execute(text(query)).all()
 
 
-def _managed(row: Row[Any], policies: Mapping[Key, PolicyState]) -> dict[str, Any]:
+def _managed(row: Row[Any], policies: Mapping[Key, Settings]) -> dict[str, Any]:
     return {
         "schema": row.schema,
         "name": row.name,
         "visible": row.visible,
-        "columnstore": None if row.segments is None else _columnstore(row.segments, row.orders or ""),
-        "policies": policies.get((row.schema, row.name), PolicyState()),
+        "settings": replace(policies.get((row.schema, row.name), Settings()), columnstore=_columnstore(row)),
         "time_column": row.time_column,
         "chunk_interval": row.chunk_interval,
     }
 
 
-def _columnstore(segments: str, order: str) -> ColumnstoreState:
-    orders = map(Order.parse, _ORDERS.findall(order))
+def _columnstore(row: Row[Any]) -> ColumnstoreState | None:
+    if row.segments is None:
+        return None
+    orders = map(Order.parse, _ORDERS.findall(row.orders or ""))
     return ColumnstoreState(
-        tuple(map(_unquoted, _NAMES.findall(segments))),
+        tuple(map(_unquoted, _NAMES.findall(row.segments))),
         tuple(replace(one, column=_unquoted(one.column)) for one in orders),
     )
 
@@ -202,11 +203,11 @@ def _unquoted(name: str) -> str:
     return name[1:-1].replace('""', '"') if name.startswith('"') else name
 
 
-def _policies(connection: Connection) -> dict[Key, PolicyState]:
-    found: dict[Key, PolicyState] = {}
+def _policies(connection: Connection) -> dict[Key, Settings]:
+    found: dict[Key, Settings] = {}
     for job in jobs(connection):
         key = job.schema, job.name
-        before = found.get(key, PolicyState())
+        before = found.get(key, Settings())
         if job.proc_name == "policy_retention":
             found[key] = replace(before, retention=job.drop_after)
         elif job.proc_name == "policy_compression":
