@@ -19,9 +19,9 @@ from arbstore.database import Database
 from arbstore.errors import ArbstoreError, DatabaseError, SchemaOutOfDateError, SyncError, translated
 from arbstore.models import Base
 from arbstore.records import Record
+from arbstore.records.rules import ago
 from arbstore.services import retention
 from arbstore.services.maintenance import TableStats
-from arbstore.services.service import ago
 
 Progress: TypeAlias = Callable[[int, int, str], None]
 

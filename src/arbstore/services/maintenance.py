@@ -27,9 +27,9 @@ from arbstore import locks
 from arbstore.errors import CleanupRunningError, ValidationError
 from arbstore.models import Base
 from arbstore.models.rollups import RollUp
+from arbstore.records.rules import ago, in_utc
 from arbstore.services.retention import Retentions, time_series_table
-from arbstore.services.rolling import MINUTES, ROLLED_UP, roll_up_between, roll_up_minutes_of
-from arbstore.services.service import ago, in_utc
+from arbstore.services.rollup_writes import MINUTES, ROLLED_UP, roll_up_between, roll_up_minutes_of
 
 # A table up to this size is counted, row by row; beyond it the server's estimate is taken.
 _COUNTED_BYTES = 64 * 2**20

@@ -21,7 +21,8 @@ from alembic_timescaledb.server import (
 from arbstore import locks
 from arbstore.errors import ValidationError
 from arbstore.models import Base, RetentionOverride
-from arbstore.services.service import EARLIEST, Service, ago
+from arbstore.records.rules import BEGINNING, ago
+from arbstore.services.service import Service
 
 _OVERRIDE = RetentionOverride.__table__
 
@@ -66,7 +67,7 @@ class Retentions(Service):
         back beyond the year 1, or that is shorter than what a continuous aggregate of the server is refreshed over.
         """
         check_ages({table: keep_for})
-        if keep_for is not None and ago(keep_for) == EARLIEST:
+        if keep_for is not None and ago(keep_for) == BEGINNING:
             raise ValidationError(f"reaches back beyond the year 1: {keep_for}. Keep it for good instead", field=table)
         values = {"table_name": table, "keep_for": keep_for}
         statement = insert(_OVERRIDE).values(**values)
