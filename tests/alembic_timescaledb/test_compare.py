@@ -1,4 +1,4 @@
-"""Real drift is found, said to people, and put right by what is found; what an edition lacks is on record."""
+"""Real drift is found, told to people, and put right by the operations found; `missing` lists what an edition lacks."""
 
 from __future__ import annotations
 
@@ -72,6 +72,10 @@ ALL = [
         "CALL remove_columnstore_policy('per_minute');"
         " ALTER MATERIALIZED VIEW per_minute SET (timescaledb.enable_columnstore = false)",
         ["store per_minute by column along time DESC", "move rows of per_minute to the columnstore after 1 day"],
+    ),
+    (
+        "SELECT set_chunk_time_interval('per_hour', INTERVAL '1 day')",
+        ["let new chunks of per_hour be of 365 days, not 1 day"],
     ),
     (
         "ALTER MATERIALIZED VIEW per_minute SET (timescaledb.materialized_only = true)",
@@ -159,7 +163,9 @@ async def test_a_retention_set_on_the_running_server_wins(community: Project) ->
     readings(community.metadata)
     await community.deploy()
     chosen = {"readings": timedelta(days=2)}
-    found = await community.connection.run_sync(lambda sync: compare(sync, community.metadata, retentions=chosen))
+    found = await community.connection.run_sync(
+        lambda connection: compare(connection, community.metadata, retentions=chosen)
+    )
     assert [str(op) for op in found] == ["drop no rows of readings any more", "drop rows of readings after 2 days"]
     assert [op.removes for op in found] == [True, False]
 
