@@ -57,7 +57,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def met(self) -> bool | None:
-        """Whether the bound is kept, or None if there is no bound."""
+        """Whether the bound is kept, or None for a figure without a bound."""
         if self.bound is None:
             return None
         return self.ratio >= self.bound if self.aspect is Aspect.SPEED else self.ratio <= self.bound
