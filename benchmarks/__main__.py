@@ -88,6 +88,8 @@ def _arguments(given: Sequence[str] | None) -> Namespace:
     arguments = parser.parse_args(given)
     if arguments.write_docs and arguments.only:
         parser.error("--write-docs needs all benchmarks: leave out --only")
+    if (arguments.write_docs or arguments.compare) and arguments.rows != BATCH:
+        parser.error("--write-docs and --compare need the default number of rows: leave out --rows")
     return arguments
 
 
