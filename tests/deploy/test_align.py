@@ -18,7 +18,7 @@ from alembic_timescaledb.retention import retention_policies
 from arbstore import migrations
 from arbstore.database import Database, Store
 from arbstore.deploy.align import PlannedStep, SyncPlan, plan_sync, sync
-from arbstore.errors import DeployRunningError, SchemaOutOfDateError, SyncError
+from arbstore.errors import DeployRunningError, SchemaOutOfDateError, AlignmentError
 from arbstore.records import Balance, Side, Trade
 from arbstore.testing import _in_thread, skip_without
 from tests.conftest import listing
@@ -226,7 +226,7 @@ async def test_a_connection_that_is_lost_amid_the_moving_of_rows_loses_none(depl
         syncing = asyncio.create_task(brought_up(db))
         await until_true(db, f"SELECT count(*) > 0 {WAITING}")
         await execute(db, f"SELECT pg_terminate_backend(pid) {WAITING}")
-        with pytest.raises(SyncError, match=r"make trade_snapshots a hypertable.*run `arbstore db sync` again"):
+        with pytest.raises(AlignmentError, match=r"make trade_snapshots a hypertable.*run `arbstore db sync` again"):
             await syncing
     assert await rows(db) == before
     assert (await brought_up(db)).steps == ()
@@ -271,7 +271,7 @@ async def test_a_table_in_use_is_waited_for_but_not_for_ever(deploy: Deploy) -> 
     async with db.engine.begin() as connection:
         await connection.execute(text("SET LOCAL application_name = 'collector'"))
         await connection.execute(text("SELECT count(*) FROM trade_snapshots"))
-        with pytest.raises(SyncError, match=r"trade_snapshots is in use by collector \(pid \d+") as caught:
+        with pytest.raises(AlignmentError, match=r"trade_snapshots is in use by collector \(pid \d+") as caught:
             await brought_up(db, patience=timedelta(milliseconds=200))
     assert caught.value.done > 0
     assert caught.value.sqlstate == "55P03"
@@ -317,7 +317,7 @@ async def test_too_few_locks_for_the_chunks_is_told_with_what_helps(deploy: Depl
         " $$ BEGIN RAISE EXCEPTION 'out of shared memory' USING ERRCODE = '53200'; END $$",
         "ALTER TABLE trade_snapshots ADD CONSTRAINT fails CHECK (fails()) NOT VALID",
     )
-    with pytest.raises(SyncError, match="raise max_locks_per_transaction"):
+    with pytest.raises(AlignmentError, match="raise max_locks_per_transaction"):
         await brought_up(db)
     assert len(await rows(db)) == len(AGES)
 

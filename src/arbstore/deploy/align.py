@@ -17,7 +17,7 @@ from alembic_timescaledb.stepping import IN_USE, holders, perform, unhurry
 from alembic_timescaledb.sync import Left, Plan, Step, plan
 from arbstore import migrations
 from arbstore.database import Database
-from arbstore.errors import ArbstoreError, DatabaseError, SchemaOutOfDateError, SyncError, translated
+from arbstore.errors import ArbstoreError, DatabaseError, SchemaOutOfDateError, AlignmentError, translated
 from arbstore.models import Base
 from arbstore.records import Record
 from arbstore.services import retention
@@ -77,7 +77,7 @@ async def sync(
     table is in use, a step waits for it for `patience`. `progress` is told the step's number, their count, and the
     step. Takes two connections.
 
-    Raises SyncError for a step that failed, DeployRunningError while another deploy is under way.
+    Raises AlignmentError for a step that failed, DeployRunningError while another deploy is under way.
     """
     wanted = {step.what for step in planned.steps}
     with translated():
@@ -135,7 +135,7 @@ async def _perform(connection: AsyncConnection, step: Step, patience: timedelta,
     except ArbstoreError as error:
         state = error.sqlstate if isinstance(error, DatabaseError) else None
         reason = await _reason(connection, step, error, state, patience)
-        raise SyncError(str(step), reason, done=done, left=left, sqlstate=state) from error
+        raise AlignmentError(str(step), reason, done=done, left=left, sqlstate=state) from error
 
 
 async def _reason(
