@@ -14,8 +14,7 @@ import pytest
 import typer
 
 from arbstore import errors
-from arbstore.cli.command import Options, settings_of
-from arbstore.cli.failures import MEANINGS, reported
+from arbstore.cli.command import MEANINGS, Options, reported, settings_of
 from arbstore.ingest import MalformedLineError
 from tests.cli.conftest import PROGRAM, CommandLine, Shell
 
@@ -46,7 +45,7 @@ def test_two_dashes_end_the_options(arbstore: CommandLine) -> None:
 
 
 def test_a_database_without_a_url_is_a_usage_error(bare: CommandLine) -> None:
-    assert "--database: wants a URL" in bare("latest", "--database", exits=2).stderr
+    assert "--database: needs a URL" in bare("latest", "--database", exits=2).stderr
 
 
 def test_a_mistyped_command_is_a_usage_error(bare: CommandLine) -> None:
@@ -87,7 +86,7 @@ def test_what_is_configured_is_used_in_silence(
     ],
 )
 def test_the_kind_of_an_error_is_its_exit_code(error: BaseException, code: int) -> None:
-    with pytest.raises(typer.Exit) as exited, reported(debug=False):
+    with pytest.raises(typer.Exit) as exited, reported(debug=False, flags={}):
         raise error
     assert exited.value.exit_code == code
     assert code in MEANINGS

@@ -112,10 +112,10 @@ def test_a_file_that_is_there_stays_unless_it_is_forced(market: CommandLine, out
 @pytest.mark.parametrize(
     ("words", "reason"),
     [
-        (("--out", "rows.csv"), "name it .parquet"),
-        (("--out", "nowhere/rows.parquet"), "nowhere is no folder"),
-        (("--force",), "wants --out"),
-        (("--floats",), "wants --out"),
+        (("--out", "rows.csv"), "give it a name ending in .parquet"),
+        (("--out", "nowhere/rows.parquet"), "nowhere is not a folder"),
+        (("--force",), "goes with --out only"),
+        (("--floats",), "goes with --out only"),
     ],
 )
 def test_what_cannot_be_a_file_of_rows_is_a_usage_error(

@@ -197,7 +197,7 @@ async def test_hypertables_are_as_declared_and_have_no_index_but_their_key(commi
 
 
 async def test_what_the_edition_lacks_is_logged(empty_db: Database, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level("INFO", "arbstore")
+    caplog.set_level("INFO", "alembic_timescaledb")
     async with empty_db.engine.connect() as connection:
         await connection.run_sync(migrations.upgrade)
         edition = await connection.run_sync(catalog.edition)
