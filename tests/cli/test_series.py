@@ -68,8 +68,8 @@ def test_latest_takes_filters(words: tuple[str, ...], rows: int, arbstore: Comma
 
 
 def test_a_filter_that_the_kind_has_not_is_a_usage_error(arbstore: CommandLine) -> None:
-    assert "--asset: trades do not have it" in arbstore("latest", "trades", "--asset", "BTC", exits=2).stderr
-    assert "--window: candles do not have it" in arbstore("history", "candles", *PAIR, "--window", "1", exits=2).stderr
+    assert "--asset: trades do not have one" in arbstore("latest", "trades", "--asset", "BTC", exits=2).stderr
+    assert "--window: candles do not have one" in arbstore("history", "candles", *PAIR, "--window", "1", exits=2).stderr
 
 
 def test_nothing_found_is_said_and_is_no_error(arbstore: CommandLine) -> None:
@@ -121,7 +121,7 @@ def test_candles_are_of_a_feed_or_made_of_trades_or_quotes(arbstore: CommandLine
 
 def test_a_source_or_a_timeframe_that_candles_have_not_is_refused(arbstore: CommandLine) -> None:
     assert (
-        "--source: trades do not have it" in arbstore("history", "trades", *PAIR, "--source", "quotes", exits=2).stderr
+        "--source: trades do not have one" in arbstore("history", "trades", *PAIR, "--source", "quotes", exits=2).stderr
     )
     arbstore("history", "candles", *PAIR, "--timeframe", "1m", "--source", "ticks", exits=2)
     uneven = arbstore("history", "candles", *PAIR, "--timeframe", "7m", "--source", "trades", exits=1)

@@ -121,7 +121,7 @@ def test_a_retention_that_is_set_is_shown_and_cleaned_by(old_quotes: Database, a
     [
         (("tick", "--clear"), "tick: is not a time-series table"),
         (("exchanges",), "exchanges: is not a time-series table"),
-        (("--set", "7d"), "is missing"),
+        (("--set", "7d"), "name the table to change"),
         (("ticks", "--set", "7d", "--clear"), "use only one of them"),
         (("ticks", "--clear", "--reset"), "use only one of them"),
         (("ticks", "--set", "soon"), "'soon' is not a duration"),
@@ -144,8 +144,8 @@ def test_a_retention_without_the_schema_names_the_remedy(empty: CommandLine) -> 
         (("--every", "soon"), "'soon' is not a duration"),
         (("--every", "0s"), "'0s' is not a duration"),
         (("--every", "500ms"), "'500ms' is too often: use 1s or more"),
-        (("--every", "1h", "--dry-run"), "use it without --dry-run and --json"),
-        (("--every", "1h", "--json"), "use it without --dry-run and --json"),
+        (("--every", "1h", "--dry-run"), "neither --dry-run nor --json"),
+        (("--every", "1h", "--json"), "neither --dry-run nor --json"),
         (("--every", "1h", "--retention", "ticks=soon"), "'soon' is not a duration"),
     ],
 )

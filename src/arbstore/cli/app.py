@@ -14,7 +14,7 @@ from arbstore.cli import demo, ingest, schema, series, upkeep
 from arbstore.cli.command import MEANINGS, Options, guarded
 
 _FLAGS = ("--json", "--debug")
-_ALSO = "Every command also takes --database URL, --json and --debug: see `arbstore --help`."
+_ALSO = "It also takes --database URL, --json and --debug: see `arbstore --help`."
 _CODES = "\n".join(f"{code:>4}  {meaning}" for code, meaning in MEANINGS.items())
 
 
@@ -80,8 +80,8 @@ def arbstore(
         typer.Option(
             metavar="URL",
             help="The database: postgresql://user@host:5432/name, or embedded: (embedded:/path), which needs no server."
-            " Without it, ARBSTORE_DATABASE_URL or the POSTGRES_* variables count, from the environment or .env;"
-            " without those, the embedded one. Put passwords there: other users can see this command line.",
+            " By default, ARBSTORE_DATABASE_URL or the POSTGRES_* variables name it, in the environment or .env; else"
+            " it is the embedded one. Keep passwords out of the command line, where other users can see them.",
         ),
     ] = None,
     json: Annotated[

@@ -50,7 +50,7 @@ _CODES: dict[type[BaseException], int] = {
 # Each line fits the 80 columns of `arbstore --help`.
 MEANINGS = {
     0: "done",
-    1: "the data or the database refused it; `db current`: the schema is behind",
+    1: "it failed or was refused; `db current`, `db align`: more is left to do",
     2: "wrong use: an unknown option, or a value that cannot be read",
     UNREADY: "a wrong setting, no database, or a schema that is not deployed",
     _UNKNOWN: "an exchange or symbol that is not registered",
@@ -96,23 +96,28 @@ def guarded(function: Callable[..., None]) -> Callable[..., None]:
 
 
 @contextmanager
-def wrong_use(hint: str) -> Iterator[None]:
-    """Report a value that the library refuses inside the block as wrong use of the option or argument `hint`."""
+def wrong_use(hint: str | None = None) -> Iterator[None]:
+    """Report a value that is refused inside the block as wrong use of the option or argument `hint`."""
     try:
         yield
     except (ValueError, errors.ConfigurationError) as error:
         raise typer.BadParameter(str(error), param_hint=hint) from error
 
 
+def option(
+    metavar: str | None, explained: str, *flags: str, read: Callable[[str], Any] | None = None, **more: Any
+) -> Any:
+    """Return an option of typer; its text is converted by `read`, whose ValueError is reported as wrong use."""
+    return typer.Option(*flags, metavar=metavar, help=explained, parser=read and parsed(read), **more)
+
+
 def parsed(read: Callable[[str], T]) -> Callable[[str], T]:
-    """Return the reader of an option's text; typer reports its ValueError with the option's name."""
+    """Return a reader whose ValueError typer reports with the name of the option or argument."""
 
     @wraps(read)
     def parse(text: str) -> T:
-        try:
+        with wrong_use():
             return read(text)
-        except ValueError as error:
-            raise typer.BadParameter(str(error)) from error
 
     return parse
 

@@ -11,10 +11,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+import msgspec
 import typer
 
 from arbstore.cli import show
-from arbstore.cli.command import Options, answer, options_of, run
+from arbstore.cli.command import Options, answer, option, options_of, run
 from arbstore.cli.ingest import with_progress
 from arbstore.cli.upkeep import stats_table
 from arbstore.ingest import Clock, Expired, IngestOptions
@@ -37,11 +38,10 @@ _RECORDINGS = {
 def demo(
     context: typer.Context,
     data: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", exists=True, file_okay=False, help="Use the recordings below this folder instead."),
+        Path | None, option("DIR", "Use the recordings below this folder instead.", exists=True, file_okay=False)
     ] = None,
-    seconds: Annotated[float, typer.Option(metavar="N", min=0.1, help="How long to simulate the market.")] = 3.0,
-    seed: Annotated[int, typer.Option(metavar="N", help="The same seed simulates the same market.")] = 7,
+    seconds: Annotated[float, option("N", "How long to simulate the market.", min=0.1)] = 3.0,
+    seed: Annotated[int, option("N", "The same seed simulates the same market.")] = 7,
 ) -> None:
     """Show the library at work on a simulated market.
 
@@ -111,18 +111,9 @@ async def _ingest(db: Database, recordings: Mapping[str, list[Path]]) -> Written
 
 
 def _document(seed: int | None, written: Written, found: Findings) -> dict[str, Any]:
-    return {
-        "simulated": seed is not None,
-        "seed": seed,
-        "written": written.rows,
-        "seconds": written.seconds,
-        "rows_per_second": written.rows_per_second,
-        "quotes": found.quotes,
-        "spreads": [_spread(spread) for spread in found.spreads],
-        "opportunities_found": found.opportunities_found,
-        "opportunities": found.opportunities,
-        "tables": found.tables,
-    }
+    about = {"simulated": seed is not None, "seed": seed}
+    rate = {"written": written.rows, "seconds": written.seconds, "rows_per_second": written.rows_per_second}
+    return about | rate | msgspec.structs.asdict(found) | {"spreads": [_spread(spread) for spread in found.spreads]}
 
 
 def _shown(seed: int | None, written: Written, found: Findings) -> Iterator[str | Table]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from arbstore.cli import show
-from arbstore.cli.command import answer, parsed, run
+from arbstore.cli.command import answer, option, run
 from arbstore.cli.series import read_kind
 from arbstore.ingest import Clock, Expired, IngestOptions
 
@@ -21,46 +21,26 @@ if TYPE_CHECKING:
     from arbstore.ingest import Counts, FileReport, IngestReport, RegisteredSymbol
 
 _SHOWN_SYMBOLS = 20
+_FILES = "Recordings (.jsonl), tables (.csv, .ndjson, .parquet), Lean's .zip; .gz too."
+_UtcOffset = Annotated[
+    timedelta | None, option("OFFSET", "Of times without a zone: +03:00 if ahead of UTC.", read=show.read_offset)
+]
 
 
 def ingest(
     context: typer.Context,
-    files: Annotated[
-        list[Path],
-        typer.Argument(
-            metavar="FILES", help="Recordings (.jsonl), tables (.csv, .ndjson, .parquet), Lean's .zip; .gz too."
-        ),
-    ],
-    exchange: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="The exchange, such as BINANCE_FUTURES, if the files do not name it."),
-    ] = None,
-    clock: Annotated[
-        Clock, typer.Option(help="For recordings: the clock that dates a message, the exchange's or the recorder's.")
-    ] = Clock.EXCHANGE,
-    symbols: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="A listing (.csv) that describes unknown symbols.")
-    ] = None,
-    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Count malformed lines instead of stopping.")] = False,
-    kind: Annotated[
-        str | None,
-        typer.Option(
-            parser=parsed(read_kind), metavar="KIND", help="The kind of a table's rows: book_tickers, trades, …"
-        ),
-    ] = None,
-    utc_offset: Annotated[
-        timedelta | None,
-        typer.Option(parser=parsed(show.read_offset), metavar="OFFSET", help="Of times without a zone: +03:00."),
-    ] = None,
-    timeframe: Annotated[
-        str | None, typer.Option(metavar="LENGTH", help="Length of candles, such as 1m, if the file does not name it.")
-    ] = None,
+    files: Annotated[list[Path], typer.Argument(metavar="FILES", help=_FILES)],
+    exchange: Annotated[str | None, option("NAME", "The exchange, if the files do not name it: BINANCE_SPOT.")] = None,
+    clock: Annotated[Clock, option(None, "For recordings: whose clock dates the messages.")] = Clock.EXCHANGE,
+    symbols: Annotated[Path | None, option("FILE", "A listing (.csv) that describes unknown symbols.")] = None,
+    skip_bad: Annotated[bool, option(None, "Count malformed lines instead of stopping.", "--skip-bad")] = False,
+    kind: Annotated[str | None, option("KIND", "What a table's rows are: trades, candles, …", read=read_kind)] = None,
+    utc_offset: _UtcOffset = None,
+    timeframe: Annotated[str | None, option("LENGTH", "Of candles, if the file does not name it: 1m.")] = None,
     keep: Annotated[
-        bool, typer.Option("--keep", help="If rows are older than their table's retention: keep the table for good.")
+        bool, option(None, "With rows older than the retention: keep the table for good.", "--keep")
     ] = False,
-    anyway: Annotated[
-        bool, typer.Option("--anyway", help="Write such rows all the same: the next cleanup will remove them.")
-    ] = False,
+    anyway: Annotated[bool, option(None, "Write such rows; the next cleanup removes them again.", "--anyway")] = False,
 ) -> None:
     """Write files of recordings into the database.
 

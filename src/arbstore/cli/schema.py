@@ -10,7 +10,7 @@ import msgspec
 import typer
 
 from arbstore.cli import show
-from arbstore.cli.command import BEHIND, answer, logged, options_of, run, wrong_use
+from arbstore.cli.command import BEHIND, answer, logged, option, options_of, run, wrong_use
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -27,7 +27,7 @@ _AGGREGATE = ("aggregate", "computed_until", "every", "last_refresh", "next_refr
 def upgrade(
     context: typer.Context,
     revision: Annotated[
-        str, typer.Argument(metavar="[REVISION]", help="The revision to deploy: head, or one such as 0002.")
+        str, typer.Argument(metavar="REVISION", help="The revision to deploy: head, or one such as 0002.")
     ] = "head",
 ) -> None:
     """Deploy the schema, or bring it up to date."""
@@ -47,7 +47,10 @@ def upgrade(
 
 
 def current(context: typer.Context) -> None:
-    """Show the schema's revision; exit with 1 unless it is the newest."""
+    """Show the schema's revision.
+
+    Exits with 1 unless it is the newest.
+    """
     from arbstore import migrations
 
     revision, head = run(context, migrations.revisions)
@@ -60,24 +63,27 @@ def current(context: typer.Context) -> None:
 
 
 def status(context: typer.Context) -> None:
-    """Show the server, its tables and jobs, and differences from the declared schema."""
+    """Show the server, its tables and its jobs.
+
+    Also shows the differences from the declared schema, and what the server's edition lacks.
+    """
     from arbstore.deploy.status import status_of
 
     found = run(context, status_of)
     answer(context, found, lambda: _status(found))
 
 
-_Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
-_DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the steps, and do nothing.")]
+_Yes = Annotated[bool, option(None, "Do not ask.", "--yes")]
+_DryRun = Annotated[bool, option(None, "Show the steps, and do nothing.", "--dry-run")]
 
 
 def align(context: typer.Context, yes: _Yes = False, dry_run: _DryRun = False) -> None:
-    """After moving to a richer server, create what the old one could not.
+    """Create what the server can do now and could not before.
 
-    From plain PostgreSQL to TimescaleDB, existing rows move into chunks. On its Community edition, retention policies,
-    columnstores and candle views are created too. The command shows its steps and asks before it starts. It can be
-    interrupted and repeated. While a table's rows move, its readers and writers wait. It exits with 1 if a difference
-    is left.
+    Use it after a move from plain PostgreSQL to TimescaleDB, or to its Community edition. Existing rows move into
+    chunks; retention policies, columnstores and candle views are created. It shows its steps and asks before it starts.
+    It can be interrupted and repeated. While a table's rows move, its readers and writers wait. It exits with 1 if a
+    difference is left.
     """
     from arbstore.deploy.align import align, plan_alignment
 
@@ -146,7 +152,7 @@ def _job_row(found: TableStatus) -> dict[str, Any]:
 def _ask(steps: int) -> None:
     if not sys.stdin.isatty():
         raise typer.BadParameter(
-            "is needed, because nobody can be asked here; --dry-run shows the steps", param_hint="--yes"
+            "nobody can be asked here, so it is needed; --dry-run shows the steps", param_hint="--yes"
         )
     typer.confirm(f"Do these {steps} steps?", abort=True, err=True)
 

@@ -11,7 +11,7 @@ import msgspec
 import typer
 
 from arbstore.cli import show
-from arbstore.cli.command import answer, flags_of, parsed, run
+from arbstore.cli.command import answer, flags_of, option, parsed, run
 from arbstore.kinds import BOOK_TICKERS, CANDLES, KINDS, Kind
 from arbstore.records import BookTicker, CandleSource, Snapshot
 
@@ -33,26 +33,29 @@ def read_kind(text: str) -> str:
     return name
 
 
-_Timeframe = Annotated[str | None, typer.Option(metavar="LENGTH", help="For candles: their length, such as 1m.")]
-_Window = Annotated[int | None, typer.Option("--window", metavar="SECONDS", help="For order_flow: length of windows.")]
+_Timeframe = Annotated[str | None, option("LENGTH", "For candles: their length, such as 1m.")]
+_Window = Annotated[int | None, option("SECONDS", "For order_flow: the length of windows.", "--window")]
+_Since = Annotated[
+    datetime | None, option("TIME", "From this time on: ISO 8601, UTC by default.", read=show.read_moment)
+]
+_Until = Annotated[datetime | None, option("TIME", "Before this time, written like --since.", read=show.read_moment)]
+_MaxAge = Annotated[timedelta | None, option("DURATION", "Leave out older rows: 5s, 30m, 3d.", read=show.read_duration)]
+_Kind = Annotated[str, typer.Argument(metavar="KIND", parser=parsed(read_kind), help="What to show.")]
+_SERIES = "EXCHANGE BASE QUOTE; for balances EXCHANGE ASSET, for collectors EXCHANGE COLLECTOR."
+_SOURCE = "For candles: as a feed sent them (default), or computed from rows."
 
 
 def latest(
     context: typer.Context,
-    kind: Annotated[
-        str, typer.Argument(metavar="[KIND]", parser=parsed(read_kind), help="What to show.")
-    ] = "book_tickers",
-    exchange: Annotated[str | None, typer.Option(metavar="NAME", help="An exchange, such as BINANCE_SPOT.")] = None,
-    base: Annotated[str | None, typer.Option(metavar="ASSET", help="The asset that is traded, such as BTC.")] = None,
-    quote: Annotated[str | None, typer.Option(metavar="ASSET", help="The asset of the price, such as USDT.")] = None,
+    kind: _Kind = "book_tickers",
+    exchange: Annotated[str | None, option("NAME", "An exchange, such as BINANCE_SPOT.")] = None,
+    base: Annotated[str | None, option("ASSET", "The asset that is traded, such as BTC.")] = None,
+    quote: Annotated[str | None, option("ASSET", "The asset of the price, such as USDT.")] = None,
     timeframe: _Timeframe = None,
     window_seconds: _Window = None,
-    asset: Annotated[str | None, typer.Option(metavar="ASSET", help="For balances: the asset.")] = None,
-    collector: Annotated[str | None, typer.Option(metavar="NAME", help="For collectors: its name.")] = None,
-    max_age: Annotated[
-        timedelta | None,
-        typer.Option(parser=parsed(show.read_duration), metavar="DURATION", help="Leave out older rows: 5s, 30m, 3d."),
-    ] = None,
+    asset: Annotated[str | None, option("ASSET", "For balances: the asset.")] = None,
+    collector: Annotated[str | None, option("NAME", "For collectors: its name.")] = None,
+    max_age: _MaxAge = None,
 ) -> None:
     """Show the newest row of each series.
 
@@ -67,49 +70,20 @@ def latest(
 
 def history(
     context: typer.Context,
-    series: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="[KIND] SERIES",
-            help="EXCHANGE BASE QUOTE; for balances EXCHANGE ASSET, for collectors EXCHANGE COLLECTOR.",
-        ),
-    ] = None,
-    symbol_id: Annotated[
-        int | None,
-        typer.Option(metavar="ID", help="Instead of EXCHANGE BASE QUOTE: an id of `arbstore symbols --all`."),
-    ] = None,
-    since: Annotated[
-        datetime | None,
-        typer.Option(
-            parser=parsed(show.read_moment), metavar="TIME", help="From this time on: ISO 8601, UTC by default."
-        ),
-    ] = None,
-    until: Annotated[
-        datetime | None,
-        typer.Option(parser=parsed(show.read_moment), metavar="TIME", help="Before this time, written like --since."),
-    ] = None,
-    limit: Annotated[
-        int | None, typer.Option(min=1, help="Only the newest so many rows; default 20, with --out all.")
-    ] = None,
+    series: Annotated[list[str] | None, typer.Argument(metavar="[KIND] SERIES", help=_SERIES)] = None,
+    symbol_id: Annotated[int | None, option("ID", "Instead of the series: an id of `arbstore symbols --all`.")] = None,
+    since: _Since = None,
+    until: _Until = None,
+    limit: Annotated[int | None, option("N", "Only the newest N rows; default 20, with --out all.", min=1)] = None,
     timeframe: _Timeframe = None,
-    source: Annotated[
-        CandleSource | None,
-        typer.Option(help="For candles: as a feed sent them (default), or computed from rows.", case_sensitive=False),
-    ] = None,
+    source: Annotated[CandleSource | None, option(None, _SOURCE, case_sensitive=False)] = None,
     window_seconds: _Window = None,
-    sell_exchange: Annotated[
-        str | None, typer.Option(metavar="NAME", help="For opportunities: the exchange to sell on.")
-    ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", dir_okay=False, help="Write the rows to this Parquet file (.parquet) instead."),
-    ] = None,
-    force: Annotated[bool, typer.Option("--force", help="With --out: replace an existing file.")] = False,
-    floats: Annotated[
-        bool, typer.Option("--floats", help="With --out: balances and funding rates as float64, not decimals.")
-    ] = False,
+    sell_exchange: Annotated[str | None, option("NAME", "For opportunities: the exchange to sell on.")] = None,
+    out: Annotated[Path | None, option("FILE", "Write to this Parquet file (.parquet).", dir_okay=False)] = None,
+    force: Annotated[bool, option(None, "With --out: replace an existing file.", "--force")] = False,
+    floats: Annotated[bool, option(None, "With --out: float64 instead of exact decimals.", "--floats")] = False,
 ) -> None:
-    """Show the rows of one series, oldest first, or write them to a file.
+    """Show the rows of one series, oldest first.
 
     KIND is book_tickers unless the first word is another kind: see `arbstore latest --help`.
 
@@ -144,8 +118,8 @@ def history(
 
 def symbols(
     context: typer.Context,
-    exchange: Annotated[str | None, typer.Option(metavar="NAME", help="Only of this exchange: BINANCE_SPOT.")] = None,
-    every: Annotated[bool, typer.Option("--all", help="Also those that are not active any more.")] = False,
+    exchange: Annotated[str | None, option("NAME", "Only of this exchange, such as BINANCE_SPOT.")] = None,
+    every: Annotated[bool, option(None, "Also those that are not active any more.", "--all")] = False,
 ) -> None:
     """List the registered symbols."""
 
@@ -200,7 +174,7 @@ def _given(context: typer.Context, kind: Kind[Any, Any], **options: Any) -> dict
 
 
 def _has_none(kind: Kind[Any, Any], flag: str) -> typer.BadParameter:
-    return typer.BadParameter(f"{kind.name} do not have it", param_hint=flag)
+    return typer.BadParameter(f"{kind.name} do not have one", param_hint=flag)
 
 
 def _check_file(path: Path, *, force: bool) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from arbstore.cli import show
-from arbstore.cli.command import answer, logged, options_of, parsed, run, wrong_use
+from arbstore.cli.command import answer, logged, option, options_of, run, wrong_use
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
@@ -37,6 +37,13 @@ def _read_pause(text: str) -> timedelta:
     return length
 
 
+_KeepFor = Annotated[
+    timedelta | None, option("DURATION", "Keep the table's rows this long: 7d.", "--set", read=show.read_duration)
+]
+_Every = Annotated[timedelta | None, option("DURATION", "As a service: clean each 1h, and log it.", read=_read_pause)]
+_RETENTION_HELP = "For this run only: trade_snapshots=12h, or ticks=none to keep all."
+
+
 def stats(context: typer.Context) -> None:
     """Show rows, sizes and times of all tables; ~ marks an estimate."""
 
@@ -50,21 +57,12 @@ def stats(context: typer.Context) -> None:
 
 def retention(
     context: typer.Context,
-    table: Annotated[
-        str | None, typer.Argument(metavar="[TABLE]", help="One table; without it, all are shown.")
-    ] = None,
-    keep_for: Annotated[
-        timedelta | None,
-        typer.Option(
-            "--set", parser=parsed(show.read_duration), metavar="DURATION", help="Keep the table's rows this long: 7d."
-        ),
-    ] = None,
-    clear: Annotated[bool, typer.Option("--clear", help="Keep the table's rows for good.")] = False,
-    reset: Annotated[
-        bool, typer.Option("--reset", help="Keep the rows as long as the table's model declares.")
-    ] = False,
+    table: Annotated[str | None, typer.Argument(metavar="TABLE", help="One table; without it, all are shown.")] = None,
+    keep_for: _KeepFor = None,
+    clear: Annotated[bool, option(None, "Keep the table's rows for good.", "--clear")] = False,
+    reset: Annotated[bool, option(None, "Keep the rows as long as the table's model declares.", "--reset")] = False,
 ) -> None:
-    """Show how long the tables keep their rows, or change it for one table.
+    """Show or change how long tables keep their rows.
 
     A change holds until the next one, for the server's own jobs and for every cleanup.
     """
@@ -74,7 +72,7 @@ def retention(
     if changes > 1:
         raise typer.BadParameter("use only one of them", param_hint="--set, --clear, --reset")
     if table is None and changes:
-        raise typer.BadParameter("is missing: name the table to change", param_hint="TABLE")
+        raise typer.BadParameter("missing; name the table to change", param_hint="TABLE")
     if table is not None:
         with wrong_use("TABLE"):
             time_series_table(table)
@@ -93,21 +91,11 @@ def retention(
 
 def cleanup(
     context: typer.Context,
-    retention: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="TABLE=DURATION", help="For this run only: trade_snapshots=12h, or ticks=none to keep all."
-        ),
-    ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be removed, and remove nothing.")] = False,
-    every: Annotated[
-        timedelta | None,
-        typer.Option(
-            parser=parsed(_read_pause), metavar="DURATION", help="Run as a service: clean each 1h, and log it."
-        ),
-    ] = None,
+    retention: Annotated[list[str] | None, option("TABLE=DURATION", _RETENTION_HELP)] = None,
+    dry_run: Annotated[bool, option(None, "Show what would be removed, and remove nothing.", "--dry-run")] = False,
+    every: _Every = None,
 ) -> None:
-    """Remove the rows that are older than their table's retention.
+    """Remove rows that are older than their table's retention.
 
     It works in many short transactions, so nobody waits for long. If it is interrupted, it keeps what it has done. As
     a service it survives lost connections, and ends on SIGTERM or Ctrl-C; the embedded database runs with it.
@@ -120,7 +108,9 @@ def cleanup(
         check_ages(ages)
     if every is not None:
         if dry_run or options_of(context).json:
-            raise typer.BadParameter("never ends: use it without --dry-run and --json", param_hint="--every")
+            raise typer.BadParameter(
+                "a service never ends, so it takes neither --dry-run nor --json", param_hint="--every"
+            )
         with logged("arbstore", style="%(asctime)sZ %(levelname)s %(message)s"):
             run(context, lambda db: _serve(db, every, ages))
     elif dry_run:
