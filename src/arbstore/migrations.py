@@ -18,8 +18,8 @@ from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy import Connection, text
 
-from alembic_timescaledb import catalog
-from alembic_timescaledb.catalog import Edition
+from alembic_timescaledb import server
+from alembic_timescaledb.server import Edition
 from arbstore import locks
 from arbstore.database import Database
 from arbstore.errors import ConfigurationError, DeployRunningError, translated
@@ -213,7 +213,7 @@ def _run_online(connection: Connection) -> None:
     if edition is None:
         # The extension gets a transaction of its own: a connection can create it only once, even after a rollback.
         _wait_for_deploy_lock(connection)
-        edition = catalog.enable(connection)
+        edition = server.enable(connection)
         connection.commit()
     overrides = retention.overrides(connection)
     connection.commit()

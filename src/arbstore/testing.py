@@ -29,7 +29,8 @@ import pytest_asyncio
 from sqlalchemy import URL, NullPool, make_url, text
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
-from alembic_timescaledb import Edition, Feature, catalog
+from alembic_timescaledb import Edition, Feature
+from alembic_timescaledb import server as timescale
 from arbstore import embedded, migrations
 from arbstore.database import Database, Store
 from arbstore.postgres.engine import engine_options
@@ -256,7 +257,7 @@ async def _migrate_template(connection: AsyncConnection, server: URL, name: str)
         await migrations.deploy(database)
         async with database.engine.begin() as drafted:
             # What tests write is often old, and the server's own jobs would drop it under them.
-            await drafted.run_sync(catalog.pause_policies)
+            await drafted.run_sync(timescale.pause_policies)
     # TimescaleDB's scheduler connects to every database that has the extension; a template must have no connection.
     await connection.execute(text(f'ALTER DATABASE "{draft}" ALLOW_CONNECTIONS false'))
     await connection.execute(
@@ -270,8 +271,8 @@ async def _edition(server: URL) -> str:
     clone = await _clone(server)
     try:
         async with _administering(clone) as connection:
-            version = await connection.run_sync(catalog.version)
-            edition = await connection.run_sync(catalog.edition)
+            version = await connection.run_sync(timescale.version)
+            edition = await connection.run_sync(timescale.edition)
     finally:
         await _drop(server, clone)
     return "plain" if version is None else f"TimescaleDB {version}, {edition} edition"

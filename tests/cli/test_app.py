@@ -92,6 +92,19 @@ def test_the_kind_of_an_error_is_its_exit_code(error: BaseException, code: int) 
     assert code in MEANINGS
 
 
+@pytest.mark.parametrize(
+    ("parameter", "hint"),
+    [("window_seconds", " (on the command line: --window)"), ("expired", " (on the command line: --keep or --anyway)")]
+    + [(name, "") for name in ("unknown", None)],
+)
+def test_the_option_of_the_parameter_that_an_error_names_is_added(
+    parameter: str | None, hint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(typer.Exit), reported(debug=False, flags={"window_seconds": "--window"}):
+        raise errors.ConfigurationError("no", parameter=parameter)
+    assert capsys.readouterr().err == f"arbstore: no{hint}\n"
+
+
 def test_an_error_is_one_line_printed_as_it_is(shell: Shell) -> None:
     done = shell("latest", "--exchange", "[bold]no_spot[/bold] :warning:")
     assert done.returncode == 4

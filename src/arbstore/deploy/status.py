@@ -7,12 +7,16 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import URL, Connection, inspect
 
-from alembic_timescaledb import Feature, aggregates, catalog
-from alembic_timescaledb.comparison import missing
-from alembic_timescaledb.edition import Edition
-from alembic_timescaledb.progress import ColumnstoreSize, aggregate_progress, columnstore_sizes
-from alembic_timescaledb.retention import retention_policies
-from alembic_timescaledb.sync import EXTENSION, steps_now
+from alembic_timescaledb import Feature, aggregates, server
+from alembic_timescaledb.compare import missing
+from alembic_timescaledb.server import (
+    ColumnstoreSize,
+    Edition,
+    aggregate_freshness,
+    columnstore_sizes,
+    retention_policies,
+)
+from alembic_timescaledb.upgrade import EXTENSION, steps_now
 from arbstore import migrations
 from arbstore.database import Database
 from arbstore.errors import translated
@@ -110,8 +114,8 @@ def _status(connection: Connection) -> Status:
     return Status(
         database=_place(connection.engine.url),
         postgresql=".".join(map(str, connection.dialect.server_version_info or ())),
-        edition=catalog.edition(connection),
-        timescaledb=catalog.version(connection),
+        edition=server.edition(connection),
+        timescaledb=server.version(connection),
         revision=revision,
         head=head,
         tables=tuple(_tables(connection)),
@@ -122,7 +126,7 @@ def _status(connection: Connection) -> Status:
 
 
 def _lacks(connection: Connection) -> Iterator[Lack]:
-    edition = catalog.edition(connection)
+    edition = server.edition(connection)
     undone = [] if all(map(edition.has, Feature)) else missing(connection, Base.metadata)
     for feature, instead in _INSTEAD.items():
         if not edition.has(feature):
@@ -131,7 +135,7 @@ def _lacks(connection: Connection) -> Iterator[Lack]:
 
 def _tables(connection: Connection) -> Iterator[TableStatus]:
     there = set(inspect(connection).get_table_names())
-    states, policies = catalog.hypertables(connection), retention_policies(connection)
+    states, policies = server.hypertables(connection), retention_policies(connection)
     sizes = columnstore_sizes(connection)
     for kept in retention.in_force(connection, None if retention.is_settable(connection) else {}):
         state, policy = states.get(kept.table), policies.get(kept.table)
@@ -158,7 +162,7 @@ def _columnstore(size: ColumnstoreSize | None) -> ColumnstoreStatus | None:
 
 
 def _aggregates(connection: Connection) -> Iterator[AggregateStatus]:
-    found = aggregate_progress(connection)
+    found = aggregate_freshness(connection)
     schema = inspect(connection).default_schema_name or "public"
     for declared in aggregates(Base.metadata):
         if (progress := found.get((schema, declared.name))) is not None:
@@ -167,7 +171,7 @@ def _aggregates(connection: Connection) -> Iterator[AggregateStatus]:
 
 def _drift(connection: Connection) -> Iterator[Drift]:
     remedy = "`arbstore db align`"
-    if catalog.available(connection):
+    if server.available(connection):
         yield Drift(what=f"{EXTENSION}, which the server has loaded", remedy=remedy)
     planned = steps_now(connection, Base.metadata, retentions=retention.overrides(connection))
     yield from (Drift(what=str(op), remedy=remedy) for step in planned.steps for op in step.ops)

@@ -22,17 +22,16 @@ from sqlalchemy import (
     tuple_,
 )
 
-from alembic_timescaledb import catalog, declared
-from alembic_timescaledb.catalog import HypertableState, Size
-from alembic_timescaledb.materialized import materialized
+from alembic_timescaledb import declared, server
+from alembic_timescaledb.server import HypertableState, Size, materialized
 from arbstore import locks
 from arbstore.errors import CleanupRunningError, ValidationError
 from arbstore.models import Base
 from arbstore.models.rollups import RollUp
 from arbstore.records import Record
+from arbstore.records.rules import ago, in_utc
 from arbstore.services.retention import Ages, Retentions, check_ages, time_series, time_series_table
-from arbstore.services.rolling import MINUTES, ROLLED_UP, roll_up_between, roll_up_minutes_of
-from arbstore.services.service import ago, in_utc
+from arbstore.services.rollup_writes import MINUTES, ROLLED_UP, roll_up_between, roll_up_minutes_of
 
 # Rows are counted in tables up to this size; for larger ones the server's estimate is used.
 _COUNTED_BYTES = 64 * 2**20
@@ -134,7 +133,7 @@ class Maintenance(Retentions):
             return Removed(older_than, await self._delete(table, older_than, limit), 0)
         if rolled is not None:
             await self._roll_up(rolled, hypertable, older_than)
-        dropped = await self._on_connection(lambda connection: catalog.drop_chunks(connection, hypertable, older_than))
+        dropped = await self._on_connection(lambda connection: server.drop_chunks(connection, hypertable, older_than))
         return Removed(older_than, 0, dropped)
 
     async def _delete(self, table: Table, older_than: datetime, limit: int) -> int:
@@ -154,13 +153,13 @@ class Maintenance(Retentions):
 
     async def _roll_up(self, rolled: RollUp, hypertable: HypertableState, older_than: datetime) -> None:
         """Store the candles of the chunks that are wholly older, chunk by chunk."""
-        chunks = await self._on_connection(lambda connection: catalog.chunks(connection, hypertable))
+        chunks = await self._on_connection(lambda connection: server.chunks(connection, hypertable))
         views = await self._on_connection(lambda connection: materialized(connection, rolled.views))
         for start, end in sorted({(chunk.start, chunk.end) for chunk in chunks if chunk.end <= older_than}):
             await self._execute(roll_up_between(rolled, MINUTES.floor(start), MINUTES.ceil(end), views))
 
     async def _hypertables(self) -> dict[str, HypertableState]:
-        return await self._on_connection(catalog.hypertables)
+        return await self._on_connection(server.hypertables)
 
     async def _table_stats(self, table: Table, hypertable: HypertableState | None) -> TableStats:
         size = await self._on_connection(lambda connection: _size(connection, table, hypertable))
@@ -174,7 +173,7 @@ class Maintenance(Retentions):
         if declared(table) is None:
             return await self._pair(select(func.min(table.c.created_at), func.max(table.c.created_at)))
         if hypertable is not None:
-            chunks = await self._on_connection(lambda connection: catalog.chunks(connection, hypertable))
+            chunks = await self._on_connection(lambda connection: server.chunks(connection, hypertable))
             if not chunks:
                 return None, None
             time = table.c.timestamp
@@ -200,8 +199,8 @@ class Maintenance(Retentions):
 
 def _size(connection: Connection, table: Table, hypertable: HypertableState | None) -> Size:
     if hypertable is None:
-        return catalog.table_size(connection, table.name)
-    return catalog.hypertable_size(connection, hypertable)
+        return server.table_size(connection, table.name)
+    return server.hypertable_size(connection, hypertable)
 
 
 Transaction: TypeAlias = Callable[[], AbstractAsyncContextManager[Maintenance]]

@@ -13,8 +13,8 @@ from typing import NamedTuple, TypeAlias
 from sqlalchemy import Connection, Executable, Table, delete, func, inspect, select
 from sqlalchemy.dialects.postgresql import insert
 
-from alembic_timescaledb import catalog, declared
-from alembic_timescaledb.retention import (
+from alembic_timescaledb import declared, server
+from alembic_timescaledb.server import (
     RetentionPolicy,
     refresh_windows,
     remove_retention_policy,
@@ -24,7 +24,8 @@ from alembic_timescaledb.retention import (
 from arbstore import locks
 from arbstore.errors import ValidationError
 from arbstore.models import Base, RetentionOverride
-from arbstore.services.service import EARLIEST, Service, ago
+from arbstore.records.rules import BEGINNING, ago
+from arbstore.services.service import Service
 
 Ages: TypeAlias = Mapping[str, timedelta | None]  # by table; None keeps its rows for good
 
@@ -81,7 +82,7 @@ class Retentions(Service):
         zero, begins before the year 1, or is shorter than the window in which a continuous aggregate is refreshed.
         """
         check_ages({table: keep_for})
-        if keep_for is not None and ago(keep_for) == EARLIEST:
+        if keep_for is not None and ago(keep_for) == BEGINNING:
             raise ValidationError(f"begins before the year 1: {keep_for}. Use None to keep all rows", field=table)
         statement = insert(_OVERRIDE).values(table_name=table, keep_for=keep_for)
         changed = {"keep_for": statement.excluded.keep_for, "created_at": func.now()}
@@ -118,7 +119,7 @@ def in_force(connection: Connection, settings: Settings | None = None) -> list[R
     if settings is None:
         settings = {name: (age, at) for name, age, at in connection.execute(select(*_OVERRIDE.c))}
     policies = retention_policies(connection)
-    jobs = catalog.hypertables(connection) if catalog.edition(connection).has_policies else {}
+    jobs = server.hypertables(connection) if server.edition(connection).has_policies else {}
     return [
         _in_force(table, settings.get(name), policies.get(name), jobs=name in jobs)
         for name, table in time_series().items()
@@ -182,7 +183,7 @@ def _allowed(connection: Connection, found: Retention) -> timedelta | None:
 
 
 def _apply(connection: Connection, table: str, keep_for: timedelta | None) -> None:
-    if not catalog.edition(connection).has_policies or table not in catalog.hypertables(connection):
+    if not server.edition(connection).has_policies or table not in server.hypertables(connection):
         return
     if keep_for is None:
         remove_retention_policy(connection, table)
