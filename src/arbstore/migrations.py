@@ -116,7 +116,7 @@ def upgrade(connection: Connection, revision: str = "head") -> None:
 
 
 async def deploy(db: Database, revision: str = "head") -> Deployment:
-    """Bring an open database to the revision, and return what was applied; what is there already stays.
+    """Bring an open database to the revision, and return what was applied.
 
     Raises ConfigurationError if the database's own revision is unknown, as after a deploy by a newer arbstore.
     """

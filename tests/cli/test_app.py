@@ -114,9 +114,8 @@ def test_an_error_is_one_line_printed_as_it_is(shell: Shell) -> None:
     )
 
 
-def test_debug_shows_the_traceback(shell: Shell) -> None:
-    done = shell("latest", "--exchange", "NO_SPOT", "--debug")
-    assert done.returncode == 4
+def test_debug_shows_the_traceback(arbstore: CommandLine) -> None:
+    done = arbstore("latest", "--exchange", "NO_SPOT", "--debug", exits=4)
     assert "Traceback" in done.stderr
     assert "UnknownExchangeError" in done.stderr
 

@@ -39,7 +39,7 @@ Deploy: TypeAlias = Callable[[Edition], Awaitable[Database]]
 async def deploy(empty_db: Database) -> AsyncIterator[Deploy]:
     """Yield what deploys the newest schema as on a poorer edition, with trades of the last ten days.
 
-    Leaves the test out where the server under test is no better.
+    Skips the test if the server under test is not richer.
     """
 
     async def deployed(edition: Edition) -> Database:
@@ -100,7 +100,7 @@ async def brought_up(db: Database, **options: Any) -> AlignmentPlan:
 
 
 def not_computing(steps: Sequence[PlannedStep]) -> list[str]:
-    """Return what is done once: to compute what is computed costs nothing, and is left out of no plan for it."""
+    """Return the steps that are planned only once: an aggregate is computed again in every plan."""
     return [step.what for step in steps if not step.what.startswith("compute")]
 
 
@@ -189,7 +189,7 @@ async def test_candles_outlive_the_rows_that_the_server_drops_afterwards(deploy:
     dropping = next(step for step in planned.steps if step.what.startswith("drop rows of trade_snapshots"))
     assert dropping.drops_from == NOW - AGES[-1]
     await align(db, planned)
-    # By its own job this happens soon, too.
+    # The server's own job would soon do the same.
     await execute(db, "SELECT drop_chunks('trade_snapshots', older_than => INTERVAL '3 days')")
     assert (await rows(db))[0].timestamp > NOW - 4 * DAY
     assert await candles(db) == before

@@ -148,7 +148,7 @@ async def test_a_round_that_loses_its_connection_is_logged_and_tried_again(
                 old_rows,
             )
             async with old_rows.engine.connect() as connection:
-                # Of the cleanup both: the one that waits, and the one that holds the lock.
+                # Both connections of the cleanup: one waits, the other holds the lock.
                 await connection.execute(
                     text(
                         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND"
@@ -219,24 +219,18 @@ async def service(db: Database) -> AsyncIterator[Service]:
             await process.wait()
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-async def test_the_service_logs_what_it_removed_and_stops_while_it_sleeps(
-    old_rows: Database, number: signal.Signals
-) -> None:
+async def test_the_service_logs_what_it_removed_and_stops_while_it_sleeps(old_rows: Database) -> None:
     async with service(old_rows) as running:
         await running.logs("of ticks")
         await until("SELECT count(*) = 1 FROM ticks", old_rows)
-        assert await running.stop(number) == 0
+        assert await running.stop(signal.SIGTERM) == 0
     assert "cleaning each 1h" in running.log
     assert f"removed {OLD} rows of ticks" in running.log or "removed 1 chunks of ticks" in running.log
     assert running.log.rstrip().endswith("stopped")
     assert "Traceback" not in running.log
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-async def test_the_service_stops_in_the_middle_of_a_round_and_keeps_what_it_has_done(
-    old_rows: Database, number: signal.Signals
-) -> None:
+async def test_the_service_stops_in_the_middle_of_a_round_and_keeps_what_it_has_done(old_rows: Database) -> None:
     waits = (
         "SELECT EXISTS (SELECT FROM pg_stat_activity"
         " WHERE application_name = 'cleanup-service' AND wait_event_type = 'Lock' AND datname = current_database())"
@@ -245,7 +239,7 @@ async def test_the_service_stops_in_the_middle_of_a_round_and_keeps_what_it_has_
         async with locked(old_rows, "ticks"):
             await running.logs(f"of {QUOTES}")
             await until(waits, old_rows)
-            assert await running.stop(number) == 0
+            assert await running.stop(signal.SIGINT) == 0
         await until(
             "SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE application_name = 'cleanup-service'"
             " AND datname = current_database())",

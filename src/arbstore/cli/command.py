@@ -32,19 +32,15 @@ BEHIND = 1
 UNREADY = 3
 _UNKNOWN, _FAULT, _INTERRUPTED, _PIPE = 4, 70, 130, 141
 
-# The first class that fits decides, so the special ones stand before the general ones.
-_CODES: dict[type[BaseException], int] = {
-    errors.UnknownExchangeError: _UNKNOWN,
-    errors.UnknownSymbolError: _UNKNOWN,
-    errors.ConfigurationError: UNREADY,
-    errors.DatabaseConnectionError: UNREADY,
-    errors.PoolExhaustedError: UNREADY,
-    errors.SchemaOutOfDateError: UNREADY,
-    errors.ArbstoreError: 1,
-    BrokenPipeError: _PIPE,
-    OSError: 1,
-    KeyboardInterrupt: _INTERRUPTED,
-    Exception: _FAULT,
+_UNREADY = (errors.DatabaseConnectionError, errors.PoolExhaustedError, errors.SchemaOutOfDateError)
+# The first entry that fits decides, so the special classes stand before the general ones.
+_CODES: dict[tuple[type[BaseException], ...], int] = {
+    (errors.UnknownExchangeError, errors.UnknownSymbolError): _UNKNOWN,
+    (errors.ConfigurationError, *_UNREADY): UNREADY,
+    (BrokenPipeError,): _PIPE,
+    (errors.ArbstoreError, OSError): 1,
+    (KeyboardInterrupt,): _INTERRUPTED,
+    (Exception,): _FAULT,
 }
 
 # Each line fits the 80 columns of `arbstore --help`.
@@ -126,15 +122,14 @@ def settings_of(options: Options) -> Settings:
     """Return the settings; without any that name a database, say so and use the embedded one."""
     from arbstore.settings import EMBEDDED, Settings
 
-    if options.database is not None:
-        return Settings.load(database_url=options.database)
-    settings = Settings.load()
-    if settings.database_url is None:
-        try:
-            settings.url  # noqa: B018 # raises if the POSTGRES_* variables name no database
-        except errors.ConfigurationError:
-            typer.echo("arbstore: no database is configured: using the embedded one (embedded:)", err=True)
-            return Settings.load(database_url=f"{EMBEDDED}:")
+    settings = Settings.load() if options.database is None else Settings.load(database_url=options.database)
+    try:
+        settings.url  # noqa: B018 # raises if nothing names a database
+    except errors.ConfigurationError:
+        if settings.database_url is not None:
+            raise
+        typer.echo("arbstore: no database is configured: using the embedded one (embedded:)", err=True)
+        return Settings.load(database_url=f"{EMBEDDED}:")
     return settings
 
 
@@ -150,7 +145,7 @@ def run(context: typer.Context, work: Callable[[Database], Awaitable[T]], settin
 
 
 def answer(context: typer.Context, document: Any, people: Callable[[], Iterable[str | Table]]) -> None:
-    """Print the document as JSON if that was asked for, else the lines and tables for people."""
+    """Print the document as JSON with --json, else the lines and tables for people."""
     if options_of(context).json:
         show.print_json(document)
     else:
@@ -185,7 +180,7 @@ def reported(*, debug: bool, flags: dict[str, str]) -> Iterator[None]:
     except (typer.Exit, typer.Abort, typer.BadParameter):
         raise  # typer reports them itself
     except (Exception, KeyboardInterrupt) as error:
-        code = next(code for kind, code in _CODES.items() if isinstance(error, kind))
+        code = next(code for kinds, code in _CODES.items() if isinstance(error, kinds))
         if debug:
             traceback.print_exc()
         if code == _PIPE:

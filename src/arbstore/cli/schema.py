@@ -151,9 +151,7 @@ def _job_row(found: TableStatus) -> dict[str, Any]:
 
 def _ask(steps: int) -> None:
     if not sys.stdin.isatty():
-        raise typer.BadParameter(
-            "nobody can be asked here, so it is needed; --dry-run shows the steps", param_hint="--yes"
-        )
+        raise typer.BadParameter("needed, because nobody can be asked here (see --dry-run)", param_hint="--yes")
     typer.confirm(f"Do these {steps} steps?", abort=True, err=True)
 
 
@@ -163,10 +161,11 @@ def _tell(number: int, count: int, step: str) -> None:
 
 def _answer_plan(context: typer.Context, found: AlignmentPlan, done: Iterable[PlannedStep]) -> None:
     document = {"edition": found.edition, "done": list(done), "steps": found.steps, "left": found.left}
-    state = "nothing is left to do" if done else "nothing to do"
     if found.steps:
-        state = "something changed meanwhile: run `arbstore db align` again" if done else ""
-    answer(context, document, lambda: [*([state] if state else []), *_lines(found)])
+        state = ["something changed meanwhile: run `arbstore db align` again"] if done else []
+    else:
+        state = ["nothing is left to do" if done else "nothing to do"]
+    answer(context, document, lambda: [*state, *_lines(found)])
 
 
 def _lines(found: AlignmentPlan) -> Iterator[str]:

@@ -108,9 +108,7 @@ def cleanup(
         check_ages(ages)
     if every is not None:
         if dry_run or options_of(context).json:
-            raise typer.BadParameter(
-                "a service never ends, so it takes neither --dry-run nor --json", param_hint="--every"
-            )
+            raise typer.BadParameter("a service takes neither --dry-run nor --json", param_hint="--every")
         with logged("arbstore", style="%(asctime)sZ %(levelname)s %(message)s"):
             run(context, lambda db: _serve(db, every, ages))
     elif dry_run:

@@ -78,8 +78,8 @@ class Retentions(Service):
         """Keep the table's rows for `keep_for` (None: for good), whatever its model declares now or later.
 
         The setting takes effect when the session's transaction ends, for the server's policy and for every cleanup.
-        Raises ValidationError if `table` is not a time-series table. It is also raised if `keep_for` is not above
-        zero, begins before the year 1, or is shorter than the window in which a continuous aggregate is refreshed.
+        Raises ValidationError for another table, and for a `keep_for` that is not above zero, begins before the year 1,
+        or is shorter than the refresh window of a continuous aggregate.
         """
         check_ages({table: keep_for})
         if keep_for is not None and ago(keep_for) == BEGINNING:
@@ -132,7 +132,7 @@ def _in_force(
     wanted, set_at = setting or (_declared(table), None)
     return Retention(
         table=table.name,
-        # Where the server runs jobs, a table without a policy keeps all its rows, and no cleanup may remove them.
+        # If the server runs jobs, a table without a policy keeps all its rows: no cleanup may remove them.
         keep_for=(policy and policy.drop_after) if jobs else wanted,
         wanted=wanted,
         declared=_declared(table),
