@@ -156,7 +156,8 @@ async def test_a_round_that_loses_its_connection_is_logged_and_tried_again(
                     )
                 )
             await logged(caplog, "is tried again")
-        await until("SELECT count(*) = 1 FROM ticks", old_rows)
+        await logged(caplog, "of ticks")
+        assert await count(old_rows, "ticks") == 1
         assert not service.done()
         service.cancel()
         with suppress(asyncio.CancelledError):
