@@ -142,9 +142,9 @@ class Candles(Series[Candle, StoredCandle]):
         return found if query.limit is None else found[-query.limit :]
 
 
-def _back(timeframe: Timeframe, end: datetime, bars: int, earliest: datetime) -> datetime:
+def _back(timeframe: Timeframe, end: datetime, count: int, earliest: datetime) -> datetime:
     try:
-        return timeframe.step(end, -bars)
+        return timeframe.step(end, -count)
     except OverflowError:
         return earliest
 
