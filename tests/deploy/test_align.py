@@ -317,7 +317,7 @@ async def test_too_few_locks_for_the_chunks_is_told_with_what_helps(deploy: Depl
         " $$ BEGIN RAISE EXCEPTION 'out of shared memory' USING ERRCODE = '53200'; END $$",
         "ALTER TABLE trade_snapshots ADD CONSTRAINT fails CHECK (fails()) NOT VALID",
     )
-    with pytest.raises(AlignmentError, match="raise the server.s max_locks_per_transaction"):
+    with pytest.raises(AlignmentError, match=r"raise the server's max_locks_per_transaction"):
         await brought_up(db)
     assert len(await rows(db)) == len(AGES)
 
