@@ -90,10 +90,9 @@ def _database(options: Options) -> Iterator[Settings]:
 async def _simulate(db: Database, seconds: float, seed: int) -> Written:
     from arbstore.demo import feed
 
-    with show.progress() as display:
-        task = display.add_task("simulated market", total=None)
+    with show.progress() as update:
         return await feed(
-            db, seconds=seconds, seed=seed, progress=lambda done, of: display.update(task, completed=done, total=of)
+            db, seconds=seconds, seed=seed, progress=lambda done, of: update("simulated market", done=done, of=of)
         )
 
 

@@ -79,14 +79,8 @@ async def with_progress(db: Database, files: list[Path], options: IngestOptions)
     """Ingest the files and show the progress of each."""
     from arbstore.ingest import ingest
 
-    with show.progress() as display:
-        tasks = {path: display.add_task(path.name, total=None) for path in files}
-        return await ingest(
-            db,
-            files,
-            options,
-            progress=lambda path, read, size: display.update(tasks[path], completed=read, total=size),
-        )
+    with show.progress() as update:
+        return await ingest(db, files, options, progress=lambda path, read, size: update(path.name, done=read, of=size))
 
 
 def _report(report: IngestReport) -> Iterator[str | Table]:

@@ -191,13 +191,12 @@ def _check_file(path: Path, *, force: bool) -> None:
 
 def _export(context: typer.Context, path: Path, kind: Kind[Any, Any], key: Sequence[Any], **options: Any) -> None:
     async def work(db: Database) -> Export:
-        with show.progress() as display:
-            task = display.add_task(path.name, total=None)
+        with show.progress() as update:
 
-            def update(rows: int, size: int) -> None:
-                display.update(task, description=f"{path.name}  {rows:,} rows  {show.size(size)}")
+            def tell(rows: int, size: int) -> None:
+                update(path.name, f"  {rows:,} rows  {show.size(size)}")
 
-            return await db.frames.export(path, kind.name, *key, progress=update, **options)
+            return await db.frames.export(path, kind.name, *key, progress=tell, **options)
 
     done = run(context, work)
     document = {"file": done.path, "rows": done.rows, "bytes": done.bytes}

@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -16,7 +16,6 @@ import msgspec
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.progress import Progress
     from rich.table import Table
 
 _ENDLESS = 100_000  # columns: a table is never cut or folded; a narrow terminal wraps its lines
@@ -215,16 +214,23 @@ def cell(value: Any) -> str:
 
 
 @contextmanager
-def progress() -> Iterator[Progress]:
-    """Yield a display of progress: it is drawn on stderr if that is a terminal, and disappears at the end."""
+def progress() -> Iterator[Callable[..., None]]:
+    """Yield what shows how far works have come: `update(name, text="", done=None, of=None)`.
+
+    Each name has a line. They are drawn on stderr if that is a terminal, and disappear at the end.
+    """
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn())
     display = Progress(*columns, console=console, transient=True, redirect_stdout=False)
-    if console.is_terminal:
-        with display:
-            yield display
-    else:
-        yield display  # without a start it draws nothing
+    tasks: dict[str, TaskID] = {}
+
+    def update(name: str, text: str = "", done: int | None = None, of: int | None = None) -> None:
+        if name not in tasks:
+            tasks[name] = display.add_task(name, total=None)
+        display.update(tasks[name], description=name + text, completed=done, total=of)
+
+    with display if console.is_terminal else nullcontext():  # without a start it draws nothing
+        yield update

@@ -16,7 +16,6 @@ from arbstore.cli import show
 from arbstore.cli.command import answer, logged, option, options_of, run, wrong_use
 
 if TYPE_CHECKING:
-    from rich.progress import TaskID
     from rich.table import Table
 
     from arbstore.database import Database
@@ -129,15 +128,10 @@ def _read_age(text: str) -> tuple[str, timedelta | None]:
 async def _clean(db: Database, ages: dict[str, timedelta | None]) -> list[Cleanup]:
     from arbstore.deploy.cleanup import cleanup
 
-    with show.progress() as display:
-        tasks: dict[str, TaskID] = {}
-
-        def update(done: Cleanup) -> None:
-            if done.table not in tasks:
-                tasks[done.table] = display.add_task(done.table, total=None)
-            display.update(tasks[done.table], description=f"{done.table}: {done.rows:,} rows, {done.chunks:,} chunks")
-
-        return await cleanup(db, ages, progress=update)
+    with show.progress() as update:
+        return await cleanup(
+            db, ages, progress=lambda done: update(done.table, f": {done.rows:,} rows, {done.chunks:,} chunks")
+        )
 
 
 async def _serve(db: Database, every: timedelta, ages: dict[str, timedelta | None]) -> None:
