@@ -141,7 +141,6 @@ def test_a_source_or_a_timeframe_that_candles_have_not_is_refused(arbstore: Comm
         ((*PAIR, "--symbol-id", "1"), "replaces EXCHANGE BASE QUOTE"),
         (("balances", "--symbol-id", "1"), "balances belong to an exchange, not to a symbol"),
         (("trade", "--symbol-id", "1"), "not 'trade'"),
-        (("order_flow", "--symbol-id", "1", "--window", "60"), "--window: goes with EXCHANGE BASE QUOTE"),
     ],
 )
 def test_a_series_that_is_not_named_whole_is_a_usage_error(
@@ -153,7 +152,7 @@ def test_a_series_that_is_not_named_whole_is_a_usage_error(
 @pytest.mark.parametrize("kind", [name for name, kind in KINDS.items() if kind.of_symbols])
 def test_the_history_of_any_symbol_is_found_by_its_id(kind: str, arbstore: CommandLine) -> None:
     (symbol,) = arbstore.json("symbols", "--exchange", "BINANCE_SPOT")
-    words = SERIES.get(kind, PAIR)[3:] if kind == "candles" else ()
+    words = SERIES.get(kind, PAIR)[3:]
     found = arbstore.json("history", kind, "--symbol-id", str(symbol["id"]), *words, "--limit", "1000")
     wanted = arbstore.json("history", kind, *SERIES.get(kind, PAIR), "--limit", "1000")
     assert [row for row in wanted if row not in found] == []

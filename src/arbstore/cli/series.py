@@ -63,9 +63,9 @@ def latest(
     order_flow and collectors.
     """
     of = KINDS[kind]
-    filters = _given(context, of, exchange=exchange, base=base, quote=quote, asset=asset, collector=collector)
-    filters |= _given(context, of, timeframe=timeframe, window_seconds=window_seconds)
-    _show(context, of, lambda store: getattr(store, kind).latest(**filters, max_age=max_age))
+    parts = {"timeframe": timeframe, "window_seconds": window_seconds, "asset": asset, "collector": collector}
+    filters = _given(context, of, exchange=exchange, base=base, quote=quote, **parts)
+    _show(context, of, lambda store: store.series(of).latest(**filters, max_age=max_age))
 
 
 def history(
@@ -102,8 +102,12 @@ def history(
     window: dict[str, Any] = {"since": since, "until": until} | ({} if source is None else {"source": source})
     if symbol_id is None:
         read, key = "history", _key(context, kind, words, given)
+    elif not kind.of_symbols:
+        raise typer.BadParameter(f"{kind.name} belong to an exchange, not to a symbol", param_hint="--symbol-id")
+    elif words:
+        reason = f"replaces EXCHANGE BASE QUOTE, so only a kind may stand before it, not {words[0]!r}"
+        raise typer.BadParameter(reason, param_hint="--symbol-id")
     else:
-        _check_by_id(context, kind, words, given)
         read, key = "history_by_id", []
         window |= {"symbol_id": symbol_id, **given}
     if out is not None:
@@ -113,7 +117,7 @@ def history(
         raise typer.BadParameter("goes with --out only", param_hint="--force" if force else "--floats")
     else:
         window["limit"] = limit or _ROWS
-        _show(context, kind, lambda store: getattr(getattr(store, kind.name), read)(*key, **window))
+        _show(context, kind, lambda store: getattr(store.series(kind), read)(*key, **window))
 
 
 def symbols(
@@ -150,18 +154,6 @@ def _key(context: typer.Context, kind: Kind[Any, Any], words: Sequence[str], giv
         wanted = " ".join(f"{flags[name]} …" if name in flags else name.upper() for name in kind.arguments)
         raise typer.BadParameter(f"{kind.name} need {wanted}", param_hint="SERIES")
     return [*words, *given.values()]
-
-
-def _check_by_id(context: typer.Context, kind: Kind[Any, Any], words: Sequence[str], given: Mapping[str, Any]) -> None:
-    """Refuse what `history_by_id` does not take beside the id: only for candles it takes a timeframe."""
-    if not kind.of_symbols:
-        raise typer.BadParameter(f"{kind.name} belong to an exchange, not to a symbol", param_hint="--symbol-id")
-    if words:
-        reason = f"replaces EXCHANGE BASE QUOTE, so only a kind may stand before it, not {words[0]!r}"
-        raise typer.BadParameter(reason, param_hint="--symbol-id")
-    if given and kind is not CANDLES:
-        hint = flags_of(context)[next(iter(given))]
-        raise typer.BadParameter("goes with EXCHANGE BASE QUOTE, not with --symbol-id", param_hint=hint)
 
 
 def _given(context: typer.Context, kind: Kind[Any, Any], **options: Any) -> dict[str, Any]:
