@@ -6,7 +6,7 @@ import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from sqlalchemy import Connection
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -158,10 +158,10 @@ async def _in_use(connection: AsyncConnection, step: Step, patience: timedelta) 
 
 
 def _planned(step: Step, sizes: Mapping[str, TableStats]) -> PlannedStep:
+    more: dict[str, Any] = {}
     size = sizes.get(step.place)
-    if size is None:
-        return PlannedStep(what=str(step), place=step.place)
-    if step.moves_rows:
-        return PlannedStep(what=str(step), place=step.place, rows=size.rows, estimated=size.estimated, bytes=size.bytes)
-    old = step.drops_after is not None and size.oldest is not None and size.oldest < ago(step.drops_after)
-    return PlannedStep(what=str(step), place=step.place, drops_from=size.oldest if old else None)
+    if size is not None and step.moves_rows:
+        more = {"rows": size.rows, "estimated": size.estimated, "bytes": size.bytes}
+    elif size is not None and step.drops_after and size.oldest and size.oldest < ago(step.drops_after):
+        more = {"drops_from": size.oldest}
+    return PlannedStep(what=str(step), place=step.place, **more)

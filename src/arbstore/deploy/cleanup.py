@@ -13,7 +13,8 @@ from typing import TypeAlias
 
 from arbstore.database import Database
 from arbstore.errors import CleanupRunningError, DatabaseError
-from arbstore.services.maintenance import Cleanup, Maintenance, cutoff, removals
+from arbstore.records.rules import ago
+from arbstore.services.maintenance import Cleanup, Maintenance, removals
 from arbstore.services.retention import Ages, check_ages, time_series
 
 _ROWS_A_TRANSACTION = 10_000
@@ -30,7 +31,8 @@ async def plan_cleanup(db: Database, retention: Ages | None = None) -> list[Clea
         ages = await store.maintenance.hold_retention(retention)
         oldest = {found.table: found.oldest for found in await store.maintenance.stats()}
     return [
-        Cleanup(table=table, retention=age, older_than=cutoff(age), oldest=oldest[table]) for table, age in ages.items()
+        Cleanup(table=table, retention=age, older_than=None if age is None else ago(age), oldest=oldest[table])
+        for table, age in ages.items()
     ]
 
 

@@ -225,11 +225,6 @@ async def removals(
             return
 
 
-def cutoff(age: timedelta | None) -> datetime | None:
-    """Return the moment before which rows are too old; None if none ever is."""
-    return None if age is None else ago(age)
-
-
 def _check_positive(number: int, field: str) -> None:
     if number < 1:
         raise ValidationError(f"must be 1 or more, is {number}", field=field)
