@@ -79,23 +79,24 @@ class CleanupRunningError(ArbstoreError):
 
 
 class DeployRunningError(ArbstoreError):
-    """Another deploy of this database, `db upgrade` or `db sync`, is under way."""
+    """Another deploy of this database, `db upgrade` or `db align`, is under way."""
 
     def __init__(self) -> None:
         """Say so."""
         super().__init__("another deploy of this database is under way: wait for its end, and look again")
 
 
-class SyncError(DatabaseError):
-    """A step of a sync failed and left nothing behind; those before it are done, and a repetition goes on from there.
+class AlignmentError(DatabaseError):
+    """A step of an alignment failed and was rolled back. The steps before it are done; a second run goes on from there.
 
-    `step` is what was to be done, `done` and `left` count the steps before it and those that remain, it included.
+    `step` is the step that failed, `done` counts the steps before it, and `left` those that remain, with this one.
     """
 
     def __init__(self, step: str, reason: str, *, done: int, left: int, sqlstate: str | None = None) -> None:
-        """Say which step, why, and how it goes on."""
+        """Say which step failed, why, and how to go on."""
         super().__init__(
-            f"{step}: {reason}; {done} steps are done, {left} are left: run `arbstore db sync` again", sqlstate=sqlstate
+            f"{step}: {reason}; {done} steps are done, {left} are left: run `arbstore db align` again",
+            sqlstate=sqlstate,
         )
         self.step = step
         self.done = done
@@ -141,11 +142,11 @@ class UnknownSymbolError(ArbstoreError, LookupError):
     ) -> None:
         """Name the symbol that is missing, or give what the server said of it."""
         name = "a symbol" if symbol is None else f"symbol {symbol!r}"
-        said = f"is not registered{detail}: add it with store.symbols.add"
+        reason = f"is not registered{detail}: add it with store.symbols.add"
         if others:
             shown = ", ".join(map(str, others[:_SHOWN])) + (" and more" if len(others) > _SHOWN else "")
-            said = f"is inactive, or dated: its rows are under {shown} (history_by_id, or history --symbol-id)"
-        super().__init__(f"{name} {said}", parameter=parameter)
+            reason = f"is inactive, or a dated contract: call history_by_id with one of the ids {shown}"
+        super().__init__(f"{name} {reason}", parameter=parameter or ("symbol_id" if others else None))
         self.symbol = symbol
         self.others = tuple(others)
 

@@ -1,4 +1,4 @@
-"""`arbstore db sync`."""
+"""`arbstore db align`."""
 
 from __future__ import annotations
 
@@ -34,59 +34,66 @@ def whats(steps: list[dict[str, Any]]) -> list[str]:
 
 
 def test_a_fresh_deploy_has_nothing_to_do(arbstore: CommandLine) -> None:
-    assert arbstore("db", "sync").stdout == "nothing to do\n"
-    found = arbstore.json("db", "sync")
+    assert arbstore("db", "align").stdout == "nothing to do\n"
+    found = arbstore.json("db", "align")
     assert (found["done"], found["steps"], found["left"]) == ([], [], [])
+
+
+def test_the_old_name_goes_on_working_and_names_the_new_one(arbstore: CommandLine) -> None:
+    result = arbstore("db", "sync")
+    assert result.stdout == "nothing to do\n"
+    assert result.stderr == "arbstore: `arbstore db sync` is now called `arbstore db align`\n"
+    assert "sync" not in arbstore("db", "--help").stdout
 
 
 @pytest.mark.usefixtures("plain")
 def test_nothing_is_done_without_a_yes_where_nobody_can_be_asked(empty: CommandLine) -> None:
-    result = empty("db", "sync", exits=2)
+    result = empty("db", "align", exits=2)
     assert "--yes" in result.stderr
-    assert "nobody is here to be asked" in result.stderr
+    assert "nobody can be asked here" in result.stderr
     assert "make ticks a hypertable, in chunks of 1 hour; its rows move into them: 0 rows" in result.stdout
     assert empty.json("db", "status")["edition"] == "plain"
-    assert "--yes" in empty("db", "sync", "--json", exits=2).stderr
+    assert "--yes" in empty("db", "align", "--json", exits=2).stderr
 
 
 @pytest.mark.usefixtures("plain")
 def test_a_dry_run_shows_the_steps_and_does_none(empty: CommandLine) -> None:
-    lines = empty("db", "sync", "--dry-run").stdout.splitlines()
+    lines = empty("db", "align", "--dry-run").stdout.splitlines()
     assert lines[0].split(maxsplit=1) == ["1", "create the extension timescaledb"]
-    found = empty.json("db", "sync", "--dry-run")
+    found = empty.json("db", "align", "--dry-run")
     assert (len(found["steps"]), found["done"]) == (len(lines), [])
     assert empty.json("db", "status")["edition"] == "plain"
 
 
 @pytest.mark.usefixtures("plain")
 def test_an_upgrade_on_a_better_server_says_that_there_is_more_to_do(empty: CommandLine) -> None:
-    assert "things are not as declared: run `arbstore db sync`" in empty("db", "upgrade").stdout
-    empty("db", "sync", "--yes")
-    assert "not as declared" not in empty("db", "upgrade").stdout
+    assert "differences from the declared schema: run `arbstore db align`" in empty("db", "upgrade").stdout
+    empty("db", "align", "--yes")
+    assert "differences" not in empty("db", "upgrade").stdout
 
 
 @pytest.mark.usefixtures("plain")
 def test_the_steps_are_done_told_and_not_done_again(empty: CommandLine) -> None:
-    planned = whats(empty.json("db", "sync", "--dry-run")["steps"])
-    result = empty("db", "sync", "--yes")
+    planned = whats(empty.json("db", "align", "--dry-run")["steps"])
+    result = empty("db", "align", "--yes")
     assert result.stdout.endswith("nothing is left to do\n")
     count = len(planned)
     assert result.stderr.splitlines() == [f"{n}/{count}  {what}" for n, what in enumerate(planned, 1)]
-    assert empty("db", "sync").stdout == "nothing to do\n"
+    assert empty("db", "align").stdout == "nothing to do\n"
     assert {table["kind"] for table in empty.json("db", "status")["tables"]} == {"hypertable"}
 
 
 @pytest.mark.usefixtures("plain")
 def test_what_was_done_is_one_document(empty: CommandLine) -> None:
-    planned = empty.json("db", "sync", "--dry-run")["steps"]
-    found = empty.json("db", "sync", "--yes")
+    planned = empty.json("db", "align", "--dry-run")["steps"]
+    found = empty.json("db", "align", "--yes")
     assert (whats(found["done"]), found["steps"], found["left"]) == (whats(planned), [], [])
 
 
 def test_the_schema_comes_first(empty: CommandLine) -> None:
-    assert "not deployed: run `arbstore db upgrade` first" in empty("db", "sync", "--yes", exits=3).stderr
+    assert "not deployed: run `arbstore db upgrade` first" in empty("db", "align", "--yes", exits=3).stderr
     empty("db", "upgrade", "0004")
-    assert "at revision 0004" in empty("db", "sync", "--yes", exits=3).stderr
+    assert "at revision 0004" in empty("db", "align", "--yes", exits=3).stderr
 
 
 async def test_what_is_left_is_told_by_the_exit_code(committed_db: Database) -> None:
@@ -101,4 +108,4 @@ async def test_what_is_left_is_told_by_the_exit_code(committed_db: Database) -> 
 async def _in_thread(arbstore: CommandLine) -> Any:
     import asyncio
 
-    return await asyncio.to_thread(arbstore, "db", "sync", "--yes", exits=1)
+    return await asyncio.to_thread(arbstore, "db", "align", "--yes", exits=1)
