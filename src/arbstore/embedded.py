@@ -11,7 +11,7 @@ import subprocess
 import threading
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import metadata
@@ -38,7 +38,7 @@ def default_directory() -> Path:
     return platformdirs.user_data_path("arbstore", appauthor=False) / "postgres"
 
 
-def acquire(directory: Path | str | None = None) -> EmbeddedServer:
+def acquire(directory: Path | str | None = None, *, options: Mapping[str, str] | None = None) -> EmbeddedServer:
     """Start the server of `directory`, or join the one that runs there; make the data if there is none.
 
     Blocks, up to `START_TIMEOUT` after a crash. Any number of threads and processes of one user may hold one
@@ -49,7 +49,7 @@ def acquire(directory: Path | str | None = None) -> EmbeddedServer:
     with _mutex, _failures(path):
         cluster = _held.get(path) or _Cluster.at(path)
         with cluster.lock:
-            cluster.initialize()
+            cluster.initialize(options or {})
             cluster.ensure_running()
             cluster.join()
     return EmbeddedServer(cluster)
@@ -107,7 +107,7 @@ class _Cluster:
         presence = fasteners.InterProcessReaderWriterLock(path / _HOLDERS)
         return cls(path, programs, identity, fasteners.InterProcessLock(path / _LOCK), presence)
 
-    def initialize(self) -> None:
+    def initialize(self, options: Mapping[str, str]) -> None:
         """Make the data aside and move it in, PG_VERSION last, so that a killed initdb leaves no half of it."""
         if (self.directory / "PG_VERSION").exists():
             return
@@ -116,7 +116,8 @@ class _Cluster:
         shutil.rmtree(new, ignore_errors=True)
         # PostgreSQL's own locale: texts sort alike on every host, and none needs to have it installed.
         locale = ("--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8")
-        self._run("initdb", "-D", new.name, "-U", "postgres", "--auth=trust", "--encoding=UTF8", *locale)
+        settings = [f"--set={name}={value}" for name, value in options.items()]
+        self._run("initdb", "-D", new.name, "-U", "postgres", "--auth=trust", "--encoding=UTF8", *locale, *settings)
         for entry in sorted(new.iterdir(), key=lambda entry: entry.name == "PG_VERSION"):
             entry.rename(self.directory / entry.name)
         new.rmdir()
