@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from alembic_timescaledb import Feature, catalog
+from alembic_timescaledb import Feature
+from alembic_timescaledb import server as timescale
 from benchmarks.figures import Aspect, Figure
 from benchmarks.measure import Contender, Work, race
 from benchmarks.quotes import Batch, recent
@@ -17,7 +18,7 @@ async def compressed(server: Server, sizes: Sizes) -> list[Figure]:
     """Measure late rows, and rows that are there already, in large batches and in small ones."""
     async with server.stand(sizes.listed) as stand:
         async with stand.db.engine.connect() as connection:
-            if not (await connection.run_sync(catalog.edition)).has(Feature.COLUMNSTORE):
+            if not (await connection.run_sync(timescale.edition)).has(Feature.COLUMNSTORE):
                 return []
         there, late = recent(sizes.batch, stand.symbols[: sizes.symbols]).halves()
         figures = []

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime, timedelta
 
+from arbstore import BookTicker, StoredBookTicker
 from arbstore.database import Database
-from arbstore.services.book_tickers import BookTickers
+from arbstore.services.markets import PairSeries
 from benchmarks.figures import Aspect, Figure
 from benchmarks.measure import Contender, Work, race
 from benchmarks.server import EXCHANGES, TABLE, Server, Stand, base
@@ -25,11 +26,11 @@ _DISTINCT_ON = (
 )
 
 
-_Read = Callable[[BookTickers], Awaitable[object]]
+_Read = Callable[[PairSeries[BookTicker, StoredBookTicker]], Awaitable[object]]
 _PAIR = (EXCHANGES[0], base(0), "USDT")
 
 
-def _last_hour(tickers: BookTickers) -> Awaitable[object]:
+def _last_hour(tickers: PairSeries[BookTicker, StoredBookTicker]) -> Awaitable[object]:
     return tickers.history(*_PAIR, since=datetime.now(UTC) - timedelta(hours=1))
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import asyncpg
 from sqlalchemy import URL, make_url, text
 
-from alembic_timescaledb import catalog
+from alembic_timescaledb import server as timescale
 from arbstore import embedded, testing
 from arbstore.database import Database
 from arbstore.records import Listing, SymbolType
@@ -46,7 +46,7 @@ class Stand:
     async def is_chunked(self) -> bool:
         """Whether the table is a hypertable."""
         async with self.db.engine.connect() as connection:
-            return TABLE in await connection.run_sync(catalog.hypertables)
+            return TABLE in await connection.run_sync(timescale.hypertables)
 
     async def checkpoint(self) -> None:
         """Write out what earlier runs left behind, where the role may ask for it."""
@@ -117,8 +117,8 @@ class Server:
     async def describe(self) -> dict[str, str]:
         """Return what the server is, and the settings that its durability and speed hang on."""
         async with self.stand(0) as stand, stand.db.engine.connect() as connection:
-            edition = await connection.run_sync(catalog.edition)
-            release = await connection.run_sync(catalog.version)
+            edition = await connection.run_sync(timescale.edition)
+            release = await connection.run_sync(timescale.version)
             shown = {name: str(await connection.scalar(text(f"SHOW {name}"))) for name in _SETTINGS}
             version = str(await connection.scalar(text("SHOW server_version")))
         return {"postgresql": version, "edition": str(edition), "timescaledb": release or "none", **shown}

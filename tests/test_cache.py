@@ -295,22 +295,25 @@ async def test_a_load_that_began_before_an_invalidation_is_not_kept(committed_db
     answers = committed_db.cache.exchanges
     async with committed_db.session() as session:
 
-        async def slow() -> str:
+        async def slow() -> tuple[str, bool]:
             answers.invalidate([("other",)])
-            return "stale"
+            return "stale", True
 
         assert await answers.get(session, ("key",), slow) == "stale"
 
-        async def fresh() -> str:
-            return "fresh"
+        async def fresh() -> tuple[str, bool]:
+            return "fresh", True
 
         assert await answers.get(session, ("key",), fresh) == "fresh"
 
 
-@pytest.mark.parametrize("level", ["REPEATABLE READ", "SERIALIZABLE"])
-async def test_what_an_old_snapshot_says_is_not_kept(committed_db: Database, level: str) -> None:
+@pytest.mark.parametrize("level", ["REPEATABLE READ", "SERIALIZABLE", "SET TRANSACTION"])
+async def test_an_answer_from_an_old_snapshot_is_not_kept(committed_db: Database, level: str) -> None:
     async with committed_db.session() as session:
-        await session.connection(execution_options={"isolation_level": level})
+        if level == "SET TRANSACTION":
+            await session.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"))
+        else:
+            await session.connection(execution_options={"isolation_level": level})
         await session.execute(text("SELECT 1"))  # here the snapshot is taken
         async with committed_db.begin() as writer:
             added = await writer.exchanges.add("LATE_SPOT")
@@ -325,13 +328,13 @@ async def test_whoever_asks_after_an_invalidation_does_not_wait_for_the_load_bef
     answers = committed_db.cache.exchanges
     go, started = asyncio.Event(), asyncio.Event()
 
-    async def stale() -> str:
+    async def stale() -> tuple[str, bool]:
         started.set()
         await go.wait()
-        return "stale"
+        return "stale", True
 
-    async def fresh() -> str:
-        return "fresh"
+    async def fresh() -> tuple[str, bool]:
+        return "fresh", True
 
     async with committed_db.session() as first, committed_db.session() as second:
         loading = asyncio.create_task(answers.get(first, ("key",), stale))
@@ -358,13 +361,13 @@ async def test_those_who_wait_survive_the_cancellation_of_who_loads(committed_db
     answers = committed_db.cache.exchanges
     started = asyncio.Event()
 
-    async def never() -> str:
+    async def never() -> tuple[str, bool]:
         started.set()
         await asyncio.Event().wait()
-        return "never"
+        return "never", True
 
-    async def soon() -> str:
-        return "soon"
+    async def soon() -> tuple[str, bool]:
+        return "soon", True
 
     async with committed_db.session() as first, committed_db.session() as second:
         loading = asyncio.create_task(answers.get(first, ("key",), never))
@@ -381,10 +384,10 @@ async def test_whoever_gives_up_waiting_disturbs_neither_the_load_nor_the_others
     answers = committed_db.cache.exchanges
     go, started = asyncio.Event(), asyncio.Event()
 
-    async def slow() -> str:
+    async def slow() -> tuple[str, bool]:
         started.set()
         await go.wait()
-        return "slow"
+        return "slow", True
 
     async with committed_db.session() as first, committed_db.session() as second, committed_db.session() as third:
         loading = asyncio.create_task(answers.get(first, ("key",), slow))
@@ -429,8 +432,8 @@ async def test_stats_count_hits_misses_queries_and_sizes(committed_db: Database,
 async def test_the_cache_is_bounded_in_size(committed_db: Database) -> None:
     cache = ReferenceCache(Settings.load(cache_symbols=10))
 
-    async def answer() -> str:
-        return "x"
+    async def answer() -> tuple[str, bool]:
+        return "x", True
 
     async with committed_db.session() as session:
         for number in range(50):
@@ -442,8 +445,8 @@ async def test_an_entry_expires(committed_db: Database) -> None:
     cache = ReferenceCache(Settings.load(cache_ttl=0.01))
     answers = iter(["old", "new"])
 
-    async def answer() -> str:
-        return next(answers)
+    async def answer() -> tuple[str, bool]:
+        return next(answers), True
 
     async with committed_db.session() as session:
         assert await cache.symbols.get(session, ("id", 1), answer) == "old"
@@ -457,8 +460,8 @@ async def test_an_entry_expires(committed_db: Database) -> None:
 async def test_answers_are_invalidated_by_key_by_kind_or_all(
     committed_db: Database, kind: str | None, keys: list[tuple[str, int]] | None, left: int
 ) -> None:
-    async def answer() -> str:
-        return "x"
+    async def answer() -> tuple[str, bool]:
+        return "x", True
 
     async with committed_db.session() as session:
         for answers in (committed_db.cache.exchanges, committed_db.cache.symbols):

@@ -39,6 +39,7 @@ from arbstore.errors import (
 from arbstore.frames.connections import Connections, conninfo
 from arbstore.frames.reading import Reading
 from arbstore.frames.schema import reversed_batch
+from arbstore.postgres.history import oldest_first
 from arbstore.records import Side, Trade
 from arbstore.settings import Settings
 from tests.conftest import NOON, quote
@@ -211,15 +212,15 @@ def plain_listing(base: str) -> dict[str, Any]:
         ("book_tickers", ("NO_SPOT", "BTC", "USDT"), {}, UnknownExchangeError, "NO_SPOT"),
         ("book_tickers", ("BINANCE_SPOT", "NO", "USDT"), {}, UnknownSymbolError, "NO/USDT"),
         ("book_tickers", (), {"symbol_id": 2**40}, UnknownSymbolError, "not registered"),
-        ("book_tickers", PAIR, {"symbol_id": 1}, ValidationError, "in place of"),
-        ("balances", (), {"symbol_id": 1}, ValidationError, "in place of"),
+        ("book_tickers", PAIR, {"symbol_id": 1}, ValidationError, "replaces exchange"),
+        ("balances", (), {"symbol_id": 1}, ValidationError, "belong to exchanges"),
         ("book_tickers", PAIR, {"since": NOON.replace(tzinfo=None)}, ValidationError, "aware"),
         ("book_tickers", PAIR, {"since": NOON, "until": NOON - SECOND}, ValidationError, "after until"),
-        ("book_tickers", PAIR, {"limit": 0}, ValidationError, "1 or more"),
-        ("book_tickers", PAIR, {"limit": 10**20}, ValidationError, "limit: .*at most"),
+        ("book_tickers", PAIR, {"limit": 0}, ValidationError, "from 1 to"),
+        ("book_tickers", PAIR, {"limit": 10**20}, ValidationError, "limit: .* from 1 to"),
         ("book_tickers", PAIR, {"limit": "5"}, ValidationError, "limit: must be an integer"),
         ("book_tickers", PAIR, {"since": "2024-01-01"}, ValidationError, "since: must be a datetime"),
-        ("balances", ("BINANCE_SPOT", "E\ud800"), {}, ValidationError, "asset_name: must be a text"),
+        ("balances", ("BINANCE_SPOT", "E\ud800"), {}, ValidationError, "asset: must be a ticker"),
         ("collectors", ("BINANCE_SPOT", "a\x00b"), {}, ValidationError, "collector: must be a text"),
         ("candles", (*PAIR, "soon"), {}, ValidationError, "timeframe"),
         ("exchanges", (), {}, ValidationError, "one of book_tickers, trades"),
@@ -415,7 +416,7 @@ async def test_one_read_too_many_waits_for_its_turn_and_no_longer_than_for_the_p
             await connection.execute(text("LOCK TABLE book_ticker_snapshots IN ACCESS EXCLUSIVE MODE"))
             first = asyncio.create_task(db.frames.history("book_tickers", *PAIR))
             await until(committed_db, WAITS, 1)
-            with pytest.raises(PoolExhaustedError, match="1 reads of frames"):
+            with pytest.raises(PoolExhaustedError, match="1 frames are being read"):
                 await asyncio.wait_for(db.frames.polars.history("book_tickers", *PAIR), 20)
         assert len(await first) == 1
         for _ in range(3):  # each place is given back
@@ -705,7 +706,7 @@ async def test_what_is_no_file_is_refused_before_anything_is_read(
     await fill(committed_db, lambda market: quote(market.btc))
     path, told = tmp_path / "quotes.parquet", []
     make(path)
-    with pytest.raises(OSError, match=r"no file.*quotes\.parquet"):
+    with pytest.raises(OSError, match=r"not a file.*quotes\.parquet"):
         await committed_db.frames.export(
             path, "book_tickers", *PAIR, overwrite=True, progress=lambda *done: told.append(done)
         )
@@ -774,11 +775,12 @@ async def test_a_folder_that_is_not_there_is_named(committed_db: Database, tmp_p
         await committed_db.frames.export(tmp_path / "nowhere" / "quotes.parquet", "book_tickers", *PAIR)
 
 
-async def test_a_store_of_one_s_own_finds_the_same_queries(db: Database) -> None:
-    market = await fill(db)
+async def test_a_query_is_resolved_once_and_can_be_run_by_anybody(db: Database) -> None:
+    market = await fill(db, *(lambda found, n=n: quote(found.btc, 1.0, NOON + n * SECOND) for n in range(4)))
     async with db.session() as session:
-        query = await Store(session, db.cache).book_tickers.query("history", *PAIR, limit=3)
-        assert query is not None
+        query = await Store(session, db.cache).book_tickers.query(*PAIR, limit=3)
     assert query.constants["symbol_id"] == market.btc.id
-    assert query.newest_first
-    assert "symbol_id" not in query.statement.selected_columns
+    assert "symbol_id" not in oldest_first(query).selected_columns
+    async with db.session() as session:
+        rows = await Store(session, db.cache).series(query.kind).fetch(query)
+    assert [row.timestamp for row in rows] == [NOON + n * SECOND for n in (1, 2, 3)]

@@ -12,10 +12,8 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.sql import visitors
 from sqlalchemy.sql.functions import Function
 
-from alembic_timescaledb.errors import DeclarationError
-from alembic_timescaledb.hypertable import Columnstore, Hypertable, declared
-from alembic_timescaledb.intervals import interval, positive, spoken
-from alembic_timescaledb.naming import LONGEST_NAME
+from alembic_timescaledb.declare import Columnstore, Hypertable, declared
+from alembic_timescaledb.names import LONGEST_NAME, DeclarationError, interval, positive, spoken
 
 AGGREGATES = "continuous_aggregates"  # the key in MetaData.info
 AGGREGATE = "continuous_aggregate"  # the key in the info of an aggregate's table

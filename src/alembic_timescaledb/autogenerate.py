@@ -20,9 +20,9 @@ from alembic.operations.ops import (
 from alembic.util import PriorityDispatchResult
 from sqlalchemy import MetaData, Table, text
 
-from alembic_timescaledb import catalog
-from alembic_timescaledb.comparison import Differences, Scope
-from alembic_timescaledb.hypertable import DECLARED
+from alembic_timescaledb import server
+from alembic_timescaledb.compare import Differences, Scope
+from alembic_timescaledb.declare import DECLARED
 from alembic_timescaledb.operations import GoneWithRelationOp, TimescaleOp, edition_of
 from alembic_timescaledb.ordering import split
 
@@ -55,7 +55,7 @@ def keep_time_indexes(
     """Drop no index that TimescaleDB added by itself when a table became a hypertable."""
     connection = context.connection
     dropped = any(isinstance(op, DropIndexOp) for op in changes.ops)
-    if connection is not None and dropped and catalog.edition(connection).has_hypertables:
+    if connection is not None and dropped and server.edition(connection).has_hypertables:
         # One that is declared by that name, and is another, takes its place.
         replaced = {op.index_name for op in changes.ops if isinstance(op, CreateIndexOp)}
         own = set(connection.scalars(_TIME_INDEXES, {"schema": schema, "table": name})) - replaced

@@ -8,7 +8,7 @@ from datetime import timedelta
 
 from alembic.operations.ops import AddColumnOp, DropColumnOp, MigrateOperation
 
-from alembic_timescaledb.hypertable import Order
+from alembic_timescaledb.declare import Order
 from alembic_timescaledb.operations import (
     AddColumnstorePolicyOp,
     DisableColumnstoreOp,

@@ -1,12 +1,11 @@
-"""Stores and serves what crypto exchanges say: quotes, trades, funding, balances and candles, in PostgreSQL.
+"""Stores and serves the data of crypto exchanges: quotes, trades, funding, balances and candles, in PostgreSQL.
 
-`arbstore.X` is a record or a way in; the tables behind them are `arbstore.models.X`, the errors `arbstore.errors`.
-The records are imported at once, the ways in, and SQLAlchemy with them, when they are asked for.
+The records, `Database` and `Store` are here. The tables are in `arbstore.models`, the errors in `arbstore.errors`.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
-from arbstore import lazy
 from arbstore.errors import ArbstoreError
 from arbstore.records import (
     Balance,
@@ -74,17 +73,25 @@ __all__ = [
 
 if TYPE_CHECKING:
     from arbstore.cache import ReferenceCache
-    from arbstore.database import Database, Store
+    from arbstore.database import Database
     from arbstore.postgres.upsert import InsertResult
+    from arbstore.services.store import Store
     from arbstore.settings import Settings
 else:
-    __getattr__, __dir__ = lazy.exports(
-        __name__,
-        {
-            "bulk": ["InsertResult"],
-            "cache": ["ReferenceCache"],
-            "database": ["Database", "Store"],
-            "models": [],
-            "settings": ["Settings"],
-        },
-    )
+    # These bring SQLAlchemy, which takes longer to import than `arbstore --help` takes in all.
+    _LATER = {
+        "Database": "arbstore.database",
+        "InsertResult": "arbstore.postgres.upsert",
+        "ReferenceCache": "arbstore.cache",
+        "Settings": "arbstore.settings",
+        "Store": "arbstore.services.store",
+    }
+
+    def __getattr__(name):
+        """Import a name of `__all__` when it is first used, and the module of tables likewise."""
+        if name == "models":
+            return import_module("arbstore.models")
+        if name not in _LATER:
+            raise AttributeError(f"module 'arbstore' has no attribute {name!r}")
+        found = globals()[name] = getattr(import_module(_LATER[name]), name)
+        return found

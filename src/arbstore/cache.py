@@ -1,16 +1,16 @@
-"""The reference cache: answers about exchanges and symbols, kept in the process for a while.
+"""The reference cache keeps answers about exchanges and symbols in the process for a while.
 
-Its rules, each with its test in tests/test_cache.py: answers are immutable; a hit awaits nothing; "none" is an answer
-too; what changed is dropped after the commit that changed it; whoever has written reads past it; a load that began
-before a change is not kept, nor one of a transaction that reads an older snapshot; and concurrent misses of one key
-make one query.
+Each rule has a test in tests/test_cache.py. Answers are immutable, and "there is none" is an answer too. A hit awaits
+nothing. A commit drops the answers that its transaction changed. Until then, the session that wrote reads past the
+cache. An answer is not kept if it was read before a change, or in a transaction that reads an older snapshot.
+Concurrent misses of one key make one query.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Hashable, Iterable, MutableMapping
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, NamedTuple, TypeAlias, TypeVar, cast
 
 from cachetools import TTLCache
 from sqlalchemy import event
@@ -21,14 +21,16 @@ from arbstore.errors import translated
 from arbstore.settings import Settings
 
 T = TypeVar("T")
+Query: TypeAlias = Callable[[], Awaitable[tuple[T, bool]]]
 
-_COMMITTING = "arbstore.committing"  # there too: its commit has begun
+# Keys of Session.info.
+_PENDING = "arbstore.pending"  # the changes that this session has not committed yet
+_COMMITTING = "arbstore.committing"  # its commit has begun
 _NOTHING: Any = object()
-_PENDING = "arbstore.pending"  # in Session.info: what this session changed and has not committed
 
 
 class CacheStats(NamedTuple):
-    """Counts since the cache was made; `size` is what it holds now and `hit_ratio` 0 before the first lookup."""
+    """Counts since the cache was made. `size` is the number of answers it holds now."""
 
     hits: int
     misses: int
@@ -38,13 +40,13 @@ class CacheStats(NamedTuple):
 
     @property
     def hit_ratio(self) -> float:
-        """Hits per lookup."""
+        """Hits per lookup; 0 before the first lookup."""
         lookups = self.hits + self.misses
         return self.hits / lookups if lookups else 0.0
 
 
 class Answers:
-    """The answers about one kind of thing."""
+    """The answers about one kind of thing: exchanges, or symbols."""
 
     def __init__(self, size: int, ttl: float, missing_ttl: float) -> None:
         """Keep at most `size` answers for `ttl` seconds, and as many "there is none" for `missing_ttl`."""
@@ -55,7 +57,7 @@ class Answers:
         self._hits = self._misses = self._queries = 0
 
     def kept(self, session: AsyncSession, key: Hashable) -> Any:
-        """Return the kept answer to `key`; None where there is none, or the session reads past it: `load` then."""
+        """Return the kept answer to `key`, or None: then call `load`. A session that has written always gets None."""
         if _PENDING in session.sync_session.info:
             return None
         try:
@@ -65,15 +67,18 @@ class Answers:
         self._hits += 1
         return answer
 
-    async def get(self, session: AsyncSession, key: Hashable, query: Callable[[], Awaitable[T]]) -> T:
+    async def get(self, session: AsyncSession, key: Hashable, query: Query[T]) -> T:
         """Return the answer to `key`: the kept one, or that of `query`, which runs in `session`."""
         answer: T | None = self.kept(session, key)
         return await self.load(session, key, query) if answer is None else answer
 
-    async def load(self, session: AsyncSession, key: Hashable, query: Callable[[], Awaitable[T]]) -> T:
-        """Return the answer to a `key` whose answer is not `kept`, and keep it."""
+    async def load(self, session: AsyncSession, key: Hashable, query: Query[T]) -> T:
+        """Return the answer to a `key` whose answer is not `kept`, and keep it.
+
+        `query` returns the answer, and whether it is the newest committed one: another is not kept.
+        """
         if _PENDING in session.sync_session.info:
-            return await query()
+            return (await query())[0]
         if key in self._missing:
             self._hits += 1
             return cast("T", None)
@@ -81,22 +86,24 @@ class Answers:
         while True:
             if (loading := self._loading.get(key)) is not None:
                 await asyncio.shield(loading)
-            # Whoever loads has its connection first: else those who wait may hold all of the pool's.
-            elif not await _reads_the_latest(session):
-                return await query()
+            else:
+                # The task that loads needs its connection first: those that wait for it may hold all the others.
+                with translated():
+                    await session.connection()
             kept: T = self._found.get(key, _NOTHING)
             if kept is not _NOTHING or key in self._missing:
                 return cast("T", None) if kept is _NOTHING else kept
             if key not in self._loading:
                 return await self._load(key, query)
 
-    async def _load(self, key: Hashable, query: Callable[[], Awaitable[T]]) -> T:
+    async def _load(self, key: Hashable, query: Query[T]) -> T:
         done = self._loading[key] = asyncio.get_running_loop().create_future()
         generation = self._generation
         self._queries += 1
         try:
-            answer = await query()
-            self.put(key, answer, generation)
+            answer, is_current = await query()
+            if is_current:
+                self.put(key, answer, generation)
             return answer
         finally:
             if self._loading.get(key) is done:
@@ -109,16 +116,16 @@ class Answers:
 
     @property
     def generation(self) -> int:
-        """Goes up with every invalidation: what was read at an older one is not kept."""
+        """A count of invalidations. An answer whose reading began at an older one is not kept."""
         return self._generation
 
     def put(self, key: Hashable, answer: object, generation: int) -> None:
-        """Keep an answer whose reading began at `generation`, unless something was invalidated since."""
+        """Keep an answer whose reading began at `generation`, unless answers were invalidated since."""
         if generation == self._generation:
             self._keep(key, answer)
 
     def invalidate(self, keys: Iterable[Hashable] | None = None) -> None:
-        """Drop the answers to these keys, or all, and keep none that is being loaded."""
+        """Drop the answers to these keys, or all of them. Answers that are being loaded will not be kept."""
         self._generation += 1
         self._loading.clear()
         if keys is None:
@@ -158,11 +165,11 @@ class ReferenceCache:
         return {"exchanges": self.exchanges, "symbols": self.symbols}
 
     def reads_past(self, session: AsyncSession) -> bool:
-        """Whether the session has written, so that what it reads is not for others."""
+        """Whether the session has written, so that its answers must not be kept for others."""
         return _PENDING in session.sync_session.info
 
     def changed(self, session: AsyncSession, answers: Answers, keys: Iterable[Hashable]) -> None:
-        """Note what the session changed: it reads past the cache now, and after its commit the keys are dropped."""
+        """Note that the session changed these keys. It reads past the cache now; its commit drops the answers."""
         sync = session.sync_session
         if _PENDING not in sync.info:
             sync.info[_PENDING] = []
@@ -173,14 +180,6 @@ class ReferenceCache:
         sync.info[_PENDING].append((answers, frozenset(keys)))
 
 
-async def _reads_the_latest(session: AsyncSession) -> bool:
-    """Whether what the session reads now is what is committed now, not what was when its transaction began."""
-    with translated():
-        connection = await session.connection()
-        level = await connection.run_sync(lambda sync: sync.get_isolation_level())
-    return level not in ("REPEATABLE READ", "SERIALIZABLE")
-
-
 def _note_commit(session: Session) -> None:
     if not session.in_nested_transaction():
         session.info[_COMMITTING] = True
@@ -188,7 +187,7 @@ def _note_commit(session: Session) -> None:
 
 def _drop_changed(session: Session) -> None:
     if session.in_nested_transaction():
-        return  # a savepoint: others see nothing of it yet
+        return  # only a savepoint ended: others do not see its changes yet
     changed: list[tuple[Answers, frozenset[Hashable]]] = session.info.pop(_PENDING, [])
     for answers, keys in changed:
         answers.invalidate(keys)
@@ -198,5 +197,5 @@ def _forget_changed(session: Session, transaction: SessionTransaction) -> None:
     if transaction.parent is not None:
         return
     if session.info.pop(_COMMITTING, False):
-        _drop_changed(session)  # a commit that was cut short may have reached the server
+        _drop_changed(session)  # a commit that was interrupted may have reached the server
     session.info.pop(_PENDING, None)

@@ -18,8 +18,8 @@ from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy import Connection, text
 
-from alembic_timescaledb import catalog
-from alembic_timescaledb.catalog import Edition
+from alembic_timescaledb import server
+from alembic_timescaledb.server import Edition
 from arbstore import locks
 from arbstore.database import Database
 from arbstore.errors import ConfigurationError, DeployRunningError
@@ -160,7 +160,7 @@ def _run_online(connection: Connection) -> None:
     if edition is None:
         # By itself: were it undone by a failure of the rest, this connection could not create it a second time.
         _wait_for_turn(connection)
-        edition = catalog.enable(connection)
+        edition = server.enable(connection)
         connection.commit()
     set_here = retention.overrides(connection)
     connection.commit()

@@ -27,7 +27,8 @@ import pytest_asyncio
 from sqlalchemy import URL, NullPool, make_url, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from alembic_timescaledb import Edition, Feature, catalog
+from alembic_timescaledb import Edition, Feature
+from alembic_timescaledb import server as timescale
 from arbstore import embedded, migrations
 from arbstore.database import Database, Store
 from arbstore.postgres.engine import engine_options
@@ -277,7 +278,7 @@ async def _migrate_template(connection: AsyncConnection, server: URL, name: str)
         await migrations.deploy(database)
         async with database.engine.begin() as drafted:
             # Tests often write old rows, and the server's background jobs would drop them during the test.
-            await drafted.run_sync(catalog.pause_policies)
+            await drafted.run_sync(timescale.pause_policies)
     # A template must have no connection, but TimescaleDB's scheduler connects to every database with its extension.
     await connection.execute(text(f'ALTER DATABASE "{draft}" ALLOW_CONNECTIONS false'))
     await connection.execute(
@@ -291,8 +292,8 @@ async def _edition(server: URL) -> str:
     clone = await _clone(server)
     try:
         async with _administering(clone) as connection:
-            version = await connection.run_sync(catalog.version)
-            edition = await connection.run_sync(catalog.edition)
+            version = await connection.run_sync(timescale.version)
+            edition = await connection.run_sync(timescale.edition)
     finally:
         await _drop(server, clone)
     return "plain" if version is None else f"TimescaleDB {version}, {edition} edition"

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from alembic_timescaledb import catalog
-from alembic_timescaledb.edition import Feature
+from alembic_timescaledb import server
+from alembic_timescaledb.server import Feature
 from arbstore.database import Database
 from arbstore.testing import skip_without
 from tests.alembic_timescaledb.project import Project
@@ -20,7 +20,7 @@ Needs = Callable[[Feature], None]
 @pytest_asyncio.fixture
 async def project(empty_db: Database, tmp_path: Path) -> AsyncIterator[Project]:
     async with empty_db.engine.connect() as connection:
-        edition = await connection.run_sync(catalog.enable)
+        edition = await connection.run_sync(server.enable)
         await connection.commit()
         yield Project(tmp_path / "migrations", connection, edition)
 

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from alembic_timescaledb.edition import Edition
+from alembic_timescaledb.server import Edition
 
 TEXT = (Path(__file__).parents[2] / "docs" / "timescale.md").read_text()
 

@@ -10,7 +10,7 @@ from alembic.config import Config
 from sqlalchemy import Connection, MetaData, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from alembic_timescaledb.edition import Edition
+from alembic_timescaledb.server import Edition
 
 ENV = """
 from alembic import context

@@ -7,9 +7,9 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import MetaData, func, select, text
 
-from alembic_timescaledb import ContinuousAggregate, DeclarationError, catalog, time_bucket
-from alembic_timescaledb.catalog import Feature
-from alembic_timescaledb.comparison import compare
+from alembic_timescaledb import ContinuousAggregate, DeclarationError, server, time_bucket
+from alembic_timescaledb.compare import compare
+from alembic_timescaledb.server import Feature
 from arbstore.database import Database
 from arbstore.models import Base, TradeSnapshot
 from arbstore.testing import skip_without
@@ -17,7 +17,7 @@ from arbstore.testing import skip_without
 
 async def test_another_length_of_an_aggregates_chunks_is_drift_and_is_mended(committed_db: Database) -> None:
     async with committed_db.engine.begin() as connection:
-        skip_without(await connection.run_sync(catalog.edition), Feature.AGGREGATES)
+        skip_without(await connection.run_sync(server.edition), Feature.AGGREGATES)
         assert await connection.run_sync(lambda sync: compare(sync, Base.metadata)) == []
         await connection.execute(text("SELECT set_chunk_time_interval('trade_candles_1h', INTERVAL '1 day')"))
         (op,) = await connection.run_sync(lambda sync: compare(sync, Base.metadata))

@@ -19,9 +19,9 @@ from sqlalchemy import Connection
 
 from alembic_timescaledb import autogenerate  # noqa: F401 # renders operations
 from alembic_timescaledb import operations as ops
-from alembic_timescaledb.edition import Edition
-from alembic_timescaledb.errors import DeclarationError
+from alembic_timescaledb.names import DeclarationError
 from alembic_timescaledb.operations import TimescaleOp
+from alembic_timescaledb.server import Edition
 from tests.alembic_timescaledb.models import readings
 from tests.alembic_timescaledb.project import Project
 

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import Column, Constraint, DateTime, Float, Integer, MetaData, Table, UniqueConstraint, text
 
 from alembic_timescaledb import Columnstore, Hypertable, Space
-from alembic_timescaledb.state import state
+from alembic_timescaledb.server import state
 from tests.alembic_timescaledb.models import DAY, HOUR
 from tests.alembic_timescaledb.project import Project
 

@@ -12,7 +12,7 @@ from sqlalchemy.exc import InvalidRequestError
 
 from alembic_timescaledb import ContinuousAggregate, Hypertable, time_bucket
 from alembic_timescaledb.operations import RefreshContinuousAggregateOp, TimescaleOp
-from alembic_timescaledb.progress import aggregate_progress, columnstore_sizes, refresh
+from alembic_timescaledb.server import aggregate_freshness, columnstore_sizes, refresh
 from tests.alembic_timescaledb.models import DAY, HOUR, MINUTE, per_hour, per_minute, query, readings
 from tests.alembic_timescaledb.project import Project
 
@@ -28,7 +28,7 @@ def migrate(connection: Connection, op: TimescaleOp) -> None:
 async def test_an_edition_without_them_has_none(project: Project) -> None:
     if not project.edition.has_policies:
         assert await project.connection.run_sync(columnstore_sizes) == {}
-        assert await project.connection.run_sync(aggregate_progress) == {}
+        assert await project.connection.run_sync(aggregate_freshness) == {}
 
 
 async def test_sizes_of_the_columnstore(community: Project) -> None:
@@ -59,7 +59,7 @@ async def test_how_fresh_aggregates_are(community: Project) -> None:
         "SELECT alter_job(job_id, scheduled => false) FROM timescaledb_information.jobs"
         " WHERE hypertable_name IS NOT NULL"
     )
-    found = await community.connection.run_sync(aggregate_progress)
+    found = await community.connection.run_sync(aggregate_freshness)
     assert set(found) == {("public", "per_minute"), ("public", "per_hour")}
     before = found["public", "per_hour"]
     assert (before.computed_until, before.next_refresh, before.failures) == (None, None, 0)
@@ -67,7 +67,7 @@ async def test_how_fresh_aggregates_are(community: Project) -> None:
     await community.connection.execute(insert(community.metadata.tables["readings"]), rows)
     await community.connection.commit()
     await community.connection.run_sync(refresh, "per_minute", since=None, until=NOON + HOUR)
-    after = (await community.connection.run_sync(aggregate_progress))["public", "per_minute"]
+    after = (await community.connection.run_sync(aggregate_freshness))["public", "per_minute"]
     assert after.computed_until == NOON + HOUR
     computed = (await community.connection.scalars(select(minutes.table.c.highest).order_by("time"))).all()
     assert computed == [float(n) for n in range(60)]

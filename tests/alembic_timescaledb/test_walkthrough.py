@@ -6,8 +6,8 @@ import doctest
 import re
 from pathlib import Path
 
-from alembic_timescaledb import catalog, operations
-from alembic_timescaledb.edition import Edition
+from alembic_timescaledb import operations, server
+from alembic_timescaledb.server import Edition
 from arbstore.database import Database
 from tests.alembic_timescaledb.guide import Walker, blocks, section
 from tests.alembic_timescaledb.project import LEFT
@@ -32,7 +32,7 @@ def is_shown(shown: str, found: str) -> bool:
 
 async def test_the_walk_is_as_shown(tmp_path: Path, empty_db: Database) -> None:
     async with empty_db.engine.begin() as connection:
-        edition = await connection.run_sync(catalog.enable)
+        edition = await connection.run_sync(server.enable)
     walker = Walker(tmp_path, empty_db.engine.url.render_as_string(hide_password=False), edition)
     for block in blocks():
         await walker.follow(block)
@@ -65,7 +65,7 @@ def test_every_operation_is_shown() -> None:
 
 async def test_operations_print_what_is_shown_and_work_on_each_edition(tmp_path: Path, empty_db: Database) -> None:
     async with empty_db.engine.begin() as connection:
-        edition = await connection.run_sync(catalog.enable)
+        edition = await connection.run_sync(server.enable)
         await connection.exec_driver_sql(
             "CREATE TABLE trades (symbol_id int, timestamp timestamptz, price float8,"
             " PRIMARY KEY (symbol_id, timestamp))"

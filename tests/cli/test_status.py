@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import text
 
-from alembic_timescaledb import Feature, aggregates, catalog, hypertables
+from alembic_timescaledb import Feature, aggregates, hypertables, server
 from arbstore import migrations
 from arbstore.database import Database
 from arbstore.models import Base
@@ -73,7 +73,7 @@ def test_status_works_without_a_schema(empty: CommandLine) -> None:
 
 async def test_drift_is_told_with_what_mends_it(committed_db: Database, arbstore: CommandLine) -> None:
     async with committed_db.engine.begin() as connection:
-        skip_without(await connection.run_sync(catalog.edition), Feature.HYPERTABLES)
+        skip_without(await connection.run_sync(server.edition), Feature.HYPERTABLES)
         await connection.execute(text("SELECT set_chunk_time_interval('ticks', INTERVAL '3 hours')"))
     what = "let new chunks of ticks be of 1 hour, not 3 hours"
     assert (await asyncio.to_thread(arbstore.json, "db", "status"))["drift"] == [
@@ -84,7 +84,7 @@ async def test_drift_is_told_with_what_mends_it(committed_db: Database, arbstore
 
 async def test_what_the_server_does_by_itself_is_told(committed_db: Database, arbstore: CommandLine) -> None:
     async with committed_db.engine.connect() as connection:
-        skip_without(await connection.run_sync(catalog.edition), Feature.COLUMNSTORE)
+        skip_without(await connection.run_sync(server.edition), Feature.COLUMNSTORE)
     now = datetime.now(UTC)
     async with committed_db.begin() as store:
         exchange = await store.exchanges.add("BINANCE_SPOT")

@@ -9,7 +9,7 @@ import pytest_asyncio
 from alembic import command
 from sqlalchemy import text
 
-from alembic_timescaledb import Edition, Feature, catalog
+from alembic_timescaledb import Edition, Feature, server
 from arbstore import migrations
 from arbstore.database import Database
 from arbstore.testing import skip_without
@@ -22,7 +22,7 @@ async def plain(empty_db: Database) -> Database:
     async with empty_db.engine.connect() as connection:
         await connection.run_sync(lambda sync: command.upgrade(migrations.config(sync, edition=Edition.PLAIN), "head"))
         await connection.commit()
-        found = await connection.run_sync(catalog.enable)
+        found = await connection.run_sync(server.enable)
         await connection.rollback()
         await connection.invalidate()  # it cannot create the extension again
     skip_without(found, Feature.HYPERTABLES)
@@ -91,7 +91,7 @@ def test_the_schema_comes_first(empty: CommandLine) -> None:
 
 async def test_what_is_left_is_told_by_the_exit_code(committed_db: Database) -> None:
     async with committed_db.engine.begin() as connection:
-        skip_without(await connection.run_sync(catalog.edition), Feature.RETENTION)
+        skip_without(await connection.run_sync(server.edition), Feature.RETENTION)
         await connection.execute(text("INSERT INTO retention_overrides VALUES ('trade_snapshots', INTERVAL '1 day')"))
     url = committed_db.engine.url.render_as_string(hide_password=False)
     result = await _in_thread(CommandLine(("--database", url)))

@@ -13,8 +13,8 @@ import pytest_asyncio
 from alembic import command
 from sqlalchemy import Connection, text
 
-from alembic_timescaledb import Edition, Feature, catalog
-from alembic_timescaledb.retention import retention_policies
+from alembic_timescaledb import Edition, Feature, server
+from alembic_timescaledb.server import retention_policies
 from arbstore import migrations
 from arbstore.database import Database, Store
 from arbstore.deploy.align import PlannedStep, SyncPlan, plan_sync, sync
@@ -47,7 +47,7 @@ async def deploy(empty_db: Database) -> AsyncIterator[Deploy]:
             if not edition.has_hypertables:
                 skip_without(await better(connection), Feature.HYPERTABLES)
             else:
-                skip_without(await connection.run_sync(catalog.enable), Feature.AGGREGATES)
+                skip_without(await connection.run_sync(server.enable), Feature.AGGREGATES)
                 await connection.commit()
             await connection.run_sync(lambda sync: command.upgrade(migrations.config(sync, edition=edition), "head"))
             await connection.commit()
@@ -60,7 +60,7 @@ async def deploy(empty_db: Database) -> AsyncIterator[Deploy]:
 
 async def better(connection: Any) -> Edition:
     """Return the edition that the database would have with the extension."""
-    found: Edition = await connection.run_sync(catalog.enable)
+    found: Edition = await connection.run_sync(server.enable)
     await connection.rollback()
     await connection.invalidate()
     return found
@@ -141,7 +141,7 @@ async def let_one_row_wait(db: Database) -> None:
 async def test_a_fresh_deploy_leaves_nothing_to_do(committed_db: Database) -> None:
     found = await plan_sync(committed_db)
     assert (found.steps, found.left) == ((), ())
-    assert found.edition == await on(committed_db, catalog.edition)
+    assert found.edition == await on(committed_db, server.edition)
 
 
 @pytest.mark.parametrize("start", [Edition.PLAIN, Edition.APACHE])
@@ -151,8 +151,8 @@ async def test_what_was_deployed_on_a_poorer_server_is_brought_up(deploy: Deploy
     assert (await brought_up(db)).steps == ()
     assert (await plan_sync(db)).steps == ()
     await check(db)
-    assert await on(db, catalog.edition) != start
-    assert (await on(db, catalog.hypertables))["trade_snapshots"].chunk_interval == timedelta(minutes=30)
+    assert await on(db, server.edition) != start
+    assert (await on(db, server.hypertables))["trade_snapshots"].chunk_interval == timedelta(minutes=30)
     assert await candles(db) == bars
 
 
@@ -169,7 +169,7 @@ async def test_existing_rows_move_into_chunks_and_all_of_them(deploy: Deploy) ->
     assert moved.bytes > 10_000
     await sync(db, planned)
     assert await rows(db) == before
-    assert (await on(db, catalog.hypertables))["trade_snapshots"].chunks >= 20
+    assert (await on(db, server.hypertables))["trade_snapshots"].chunks >= 20
     async with db.engine.connect() as connection:
         assert await connection.scalar(text("SELECT count(*) FROM ONLY trade_snapshots")) == 0
 
@@ -178,7 +178,7 @@ async def test_a_plan_changes_nothing(deploy: Deploy) -> None:
     db = await deploy(Edition.PLAIN)
     planned = await plan_sync(db)
     assert planned.steps[0].what == "create the extension timescaledb"
-    assert await on(db, catalog.edition) is Edition.PLAIN
+    assert await on(db, server.edition) is Edition.PLAIN
     assert await plan_sync(db) == planned
 
 
@@ -384,7 +384,7 @@ async def test_what_was_set_while_the_server_ran_no_jobs_is_what_its_job_does(de
 
 
 async def test_what_was_changed_by_hand_is_mended(committed_db: Database) -> None:
-    skip_without(await on(committed_db, catalog.edition), Feature.RETENTION)
+    skip_without(await on(committed_db, server.edition), Feature.RETENTION)
     await execute(
         committed_db,
         "SELECT remove_retention_policy('ticks')",
@@ -403,7 +403,7 @@ async def test_what_was_changed_by_hand_is_mended(committed_db: Database) -> Non
 
 
 async def test_what_is_set_while_it_runs_is_not_undone(committed_db: Database) -> None:
-    skip_without(await on(committed_db, catalog.edition), Feature.RETENTION)
+    skip_without(await on(committed_db, server.edition), Feature.RETENTION)
     await execute(
         committed_db,
         "SELECT remove_retention_policy('ticks')",
@@ -423,7 +423,7 @@ async def test_what_is_set_while_it_runs_is_not_undone(committed_db: Database) -
 
 
 async def test_what_somebody_else_has_computed_is_not_taken_away(committed_db: Database) -> None:
-    skip_without(await on(committed_db, catalog.edition), Feature.AGGREGATES)
+    skip_without(await on(committed_db, server.edition), Feature.AGGREGATES)
     async with committed_db.engine.connect() as connection:
         autonomous = await connection.execution_options(isolation_level="AUTOCOMMIT")
         await autonomous.execute(

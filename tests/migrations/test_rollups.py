@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import func, select, text
 
-from alembic_timescaledb import catalog
+from alembic_timescaledb import server
 from arbstore import migrations
 from arbstore.database import Database, Store
 from arbstore.models import CandleRollup
@@ -46,8 +46,8 @@ async def test_candles_of_rows_that_were_there_before_outlive_them(committed_db:
         await connection.run_sync(migrations.downgrade, "0005")
         symbol, before = await filled(db)
         await connection.run_sync(migrations.upgrade)
-        has_policies = (await connection.run_sync(catalog.edition)).has_policies
-        await connection.run_sync(catalog.pause_policies)
+        has_policies = (await connection.run_sync(server.edition)).has_policies
+        await connection.run_sync(server.pause_policies)
         await connection.commit()
     await assert_candles(db, symbol, before)
     if has_policies:
@@ -71,7 +71,7 @@ async def test_what_the_policies_look_for_is_left_to_them(committed_db: Database
         await filled(committed_db)
         await connection.run_sync(migrations.upgrade)
         newest = await connection.scalar(select(func.max(CandleRollup.timestamp)))
-        if (await connection.run_sync(catalog.edition)).has_policies:
+        if (await connection.run_sync(server.edition)).has_policies:
             assert newest is not None
             assert timedelta(hours=59) < datetime.now(UTC) - newest < timedelta(hours=64)
         else:

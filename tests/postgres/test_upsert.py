@@ -13,8 +13,8 @@ from msgspec.structs import replace
 from sqlalchemy import delete, event, func, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from alembic_timescaledb import catalog
-from alembic_timescaledb.edition import Feature
+from alembic_timescaledb import server
+from alembic_timescaledb.server import Feature
 from arbstore import models
 from arbstore.database import Database, Store
 from arbstore.errors import DatabaseConnectionError, UnknownSymbolError, ValidationError
@@ -251,7 +251,7 @@ async def test_after_a_refused_copy_the_transaction_goes_on(committed_db: Databa
 
 async def without_columnstore(session: AsyncSession) -> list[str]:
     """Return what takes the table's columnstore away, where it has one: those have no row-level security."""
-    edition = await session.run_sync(lambda sync: catalog.edition(sync.connection()))
+    edition = await session.run_sync(lambda sync: server.edition(sync.connection()))
     if not edition.has(Feature.COLUMNSTORE):
         return []
     return [

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select, text
 
-from alembic_timescaledb import catalog, declared, hypertables
+from alembic_timescaledb import declared, hypertables, server
 from arbstore.database import Database, Store
 from arbstore.errors import ValidationError
 from arbstore.models import Base
@@ -21,7 +21,7 @@ RETENTION = {table.name: kept.retention for table, kept in hypertables(Base.meta
 
 
 async def split(store: Store) -> bool:
-    return bool(await store.session.run_sync(lambda session: catalog.hypertables(session.connection())))
+    return bool(await store.session.run_sync(lambda session: server.hypertables(session.connection())))
 
 
 async def times(store: Store, case: Case) -> list[datetime]:

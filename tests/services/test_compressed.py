@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import func, select, text
 
-from alembic_timescaledb import Feature, catalog, declared
+from alembic_timescaledb import Feature, declared, server
 from arbstore.database import Database, Store
 from arbstore.ingest import Expired, IngestOptions, ingest
 from arbstore.models import Base
@@ -38,7 +38,7 @@ SIZES = text(
 
 async def need_columnstore(db: Database) -> None:
     async with db.engine.connect() as connection:
-        skip_without(await connection.run_sync(catalog.edition), Feature.COLUMNSTORE)
+        skip_without(await connection.run_sync(server.edition), Feature.COLUMNSTORE)
 
 
 async def compress(db: Database, table: str) -> None:

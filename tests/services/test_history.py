@@ -5,9 +5,10 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
+from sqlalchemy import event
 
-from alembic_timescaledb.hypertable import declared
-from arbstore.database import Store
+from alembic_timescaledb.declare import declared
+from arbstore.database import Database, Store
 from arbstore.errors import UnknownExchangeError, UnknownSymbolError, ValidationError
 from arbstore.records import BookTicker, Candle, Opportunity, Trade
 from tests.conftest import NOON
@@ -18,6 +19,7 @@ from tests.services.cases import (
     every_series,
     every_series_with_parts,
     every_symbol_series,
+    open_market,
     perpetual,
 )
 
@@ -233,3 +235,20 @@ async def test_all_parts_of_a_symbol_come_in_one_order_where_they_share_an_insta
     assert [(row.timestamp, row.timeframe) for row in found] == expected
     newest = await store.candles.history_by_id(market.btc.id, limit=5)
     assert [(row.timestamp, row.timeframe) for row in newest] == expected[-5:]
+
+
+async def test_history_by_pair_costs_one_statement_warm_and_three_cold(committed_db: Database) -> None:
+    async with committed_db.begin() as store:
+        market = await open_market(store)
+        await store.book_tickers.insert([Case(BookTicker).row(market)])
+    sent: list[str] = []
+
+    def note(_connection: object, _cursor: object, statement: str, *_rest: object) -> None:
+        sent.append(statement)
+
+    event.listen(committed_db.engine.sync_engine, "before_cursor_execute", note)
+    for most in (3, 1):
+        sent.clear()
+        async with committed_db.begin() as store:
+            assert len(await store.book_tickers.history("BINANCE_SPOT", "BTC", "USDT")) == 1
+        assert len(sent) == most, sent

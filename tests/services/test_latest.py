@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from sqlalchemy import update
 
-from alembic_timescaledb.hypertable import declared
+from alembic_timescaledb.declare import declared
 from arbstore.database import Store
 from arbstore.errors import UnknownExchangeError, ValidationError
 from arbstore.models import Base

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import Connection, event, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from alembic_timescaledb import catalog
+from alembic_timescaledb import server
 from arbstore.database import Database, Store
 from arbstore.records import BookTicker, Trade
 from tests.conftest import NOON
@@ -88,7 +88,7 @@ async def test_latest_reads_the_newest_rows_and_not_the_history(committed_db: Da
             await fill(store, market, case, step)
         await store.session.execute(text("ANALYZE"))
     async with committed_db.begin() as store:
-        hypertables = await store.session.run_sync(lambda session: catalog.hypertables(session.connection()))
+        hypertables = await store.session.run_sync(lambda session: server.hypertables(session.connection()))
         for case in CASES:
             table = hypertables.get(TABLES[case.kind].name)
             # To find the parts of a series, each chunk is asked for its first; the newest row is in the last one.

@@ -11,8 +11,7 @@ import pytest
 import pytest_asyncio
 from sqlalchemy import func, select, text
 
-from alembic_timescaledb.catalog import Feature, edition
-from alembic_timescaledb.materialized import materialized
+from alembic_timescaledb.server import Feature, edition, materialized
 from arbstore.database import Database, Store
 from arbstore.ingest import ingest
 from arbstore.models.rollups import ROLL_UPS

@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import text
 
-from alembic_timescaledb import Edition, Feature, catalog, hypertables
-from alembic_timescaledb.retention import retention_policies
+from alembic_timescaledb import Edition, Feature, hypertables, server
+from alembic_timescaledb.server import retention_policies
 from arbstore.database import Database, Store
 from arbstore.errors import CleanupRunningError, ValidationError
 from arbstore.models import Base
@@ -26,7 +26,7 @@ async def of(store: Store, table: str = "ticks") -> Retention:
 
 
 async def edition(store: Store) -> Edition:
-    return await store.session.run_sync(lambda session: catalog.edition(session.connection()))
+    return await store.session.run_sync(lambda session: server.edition(session.connection()))
 
 
 async def runs_jobs(store: Store) -> bool:
@@ -207,7 +207,7 @@ async def test_two_cleanups_of_one_database_never_overlap(committed_db: Database
 
 async def test_rows_are_not_dropped_that_an_aggregate_is_still_refreshed_over(committed_db: Database) -> None:
     async with committed_db.engine.connect() as connection:
-        skip_without(await connection.run_sync(catalog.edition), Feature.AGGREGATES)
+        skip_without(await connection.run_sync(server.edition), Feature.AGGREGATES)
         await connection.rollback()
         await connection.execution_options(isolation_level="AUTOCOMMIT")
         await connection.execute(

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from sqlalchemy import delete, func, select, text
 
-from alembic_timescaledb import catalog, declared
+from alembic_timescaledb import declared, server
 from arbstore.database import Database, Store
 from arbstore.models import Base
 from arbstore.records import BookTicker, Candle
@@ -24,7 +24,7 @@ async def stats_of(store: Store, table: str) -> TableStats:
 
 
 async def hypertables(store: Store) -> set[str]:
-    return set(await store.session.run_sync(lambda session: catalog.hypertables(session.connection())))
+    return set(await store.session.run_sync(lambda session: server.hypertables(session.connection())))
 
 
 async def fill(store: Store, rows: int, *, seconds: int = 1, symbol_id: int = 1) -> None:

@@ -1,7 +1,7 @@
 """TimescaleDB's DDL as Alembic operations: importing this gives them to `op`.
 
 Each is safe on every edition: what one lacks is logged when the operation runs, and stays on record as what `missing`
-of `alembic_timescaledb.comparison` finds. Where a table is still ordinary, deployed on plain PostgreSQL, the operation
+of `alembic_timescaledb.compare` finds. Where a table is still ordinary, deployed on plain PostgreSQL, the operation
 waits likewise. Offline (`--sql`) they are printed for the richest edition, or for that of `timescale_edition`.
 """
 
@@ -19,8 +19,12 @@ from alembic_timescaledb.operations.columnstore import (
 )
 from alembic_timescaledb.operations.hypertables import CreateHypertableOp, RevertHypertableOp, SetChunkIntervalOp
 from alembic_timescaledb.operations.operation import GoneWithRelationOp, TimescaleOp, edition_of
-from alembic_timescaledb.operations.refreshing import AddContinuousAggregatePolicyOp, RemoveContinuousAggregatePolicyOp
-from alembic_timescaledb.operations.retention import AddRetentionPolicyOp, RemoveRetentionPolicyOp
+from alembic_timescaledb.operations.policies import (
+    AddContinuousAggregatePolicyOp,
+    AddRetentionPolicyOp,
+    RemoveContinuousAggregatePolicyOp,
+    RemoveRetentionPolicyOp,
+)
 
 __all__ = [
     "AddColumnstorePolicyOp",

@@ -8,12 +8,11 @@ from datetime import datetime, timedelta
 from alembic.operations import Operations
 from sqlalchemy import Connection
 
-from alembic_timescaledb import catalog
-from alembic_timescaledb.catalog import Feature
-from alembic_timescaledb.errors import DeclarationError
-from alembic_timescaledb.naming import quoted, regclass
+from alembic_timescaledb import server
+from alembic_timescaledb.names import DeclarationError, quoted, regclass
 from alembic_timescaledb.operations.hypertables import SetChunkIntervalOp
 from alembic_timescaledb.operations.operation import TimescaleOp, known
+from alembic_timescaledb.server import Feature
 
 # A refresh that is under way is told to stop, and takes catalog rows from under the DROP until it has.
 _DROP = """\
@@ -83,7 +82,7 @@ class CreateContinuousAggregateOp(TimescaleOp):
 
     def is_ready(self, connection: Connection) -> bool:
         """Whether what it reads is a hypertable or an aggregate."""
-        return catalog.reads_managed(connection, self.query)
+        return server.reads_managed(connection, self.query)
 
     def statements(self) -> list[str]:
         """Return its SQL."""
@@ -99,7 +98,7 @@ class CreateContinuousAggregateOp(TimescaleOp):
 
     def statements_on(self, connection: Connection) -> list[str]:
         """Return its SQL. Raises DeclarationError where something else has its name, which would be passed over."""
-        kind = catalog.other_relation(connection, self.relation, self.schema)
+        kind = server.other_relation(connection, self.relation, self.schema)
         if kind is not None:
             raise DeclarationError(
                 f"continuous aggregate {self.place} cannot be created: there is a {kind} of that name; drop or rename"
@@ -232,11 +231,11 @@ class RefreshContinuousAggregateOp(TimescaleOp):
 
     def statements(self) -> list[str]:
         """Return its SQL."""
-        return [catalog.refresh_call(regclass(self.relation, self.schema), self.since, self.until)]
+        return [server.refresh_call(regclass(self.relation, self.schema), self.since, self.until)]
 
     def statements_on(self, connection: Connection) -> list[str]:
         """Return its SQL, off what was made of rows that are dropped."""
-        window = catalog.refresh_window(connection, self.relation, self.schema, self.since, self.until)
+        window = server.refresh_window(connection, self.relation, self.schema, self.since, self.until)
         return [] if window is None else replace(self, since=window[0], until=window[1]).statements()
 
     def reverse(self) -> TimescaleOp:

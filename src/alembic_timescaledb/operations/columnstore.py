@@ -9,12 +9,11 @@ from datetime import timedelta
 from alembic.operations import Operations
 from sqlalchemy import Connection
 
-from alembic_timescaledb import catalog
-from alembic_timescaledb.catalog import Feature
-from alembic_timescaledb.hypertable import Order
-from alembic_timescaledb.intervals import interval, spoken
-from alembic_timescaledb.naming import literal, quoted, regclass
+from alembic_timescaledb import server
+from alembic_timescaledb.declare import Order
+from alembic_timescaledb.names import interval, literal, quoted, regclass, spoken
 from alembic_timescaledb.operations.operation import GoneWithRelationOp, TimescaleOp, known
+from alembic_timescaledb.server import Feature
 
 
 @dataclass(frozen=True)
@@ -183,7 +182,7 @@ class AddColumnstorePolicyOp(TimescaleOp):
 
     def statements_on(self, connection: Connection) -> list[str]:
         """Return its SQL; a policy by the chunks' creation gives way to it."""
-        by_creation = catalog.policies_by_creation(connection, self.relation, self.schema)
+        by_creation = server.policies_by_creation(connection, self.relation, self.schema)
         former = self.reverse().statements() if "policy_compression" in by_creation else []
         return [*former, *self.statements()]
 

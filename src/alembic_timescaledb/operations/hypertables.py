@@ -8,11 +8,10 @@ from datetime import timedelta
 from alembic.operations import Operations
 from sqlalchemy import Connection
 
-from alembic_timescaledb.catalog import Edition, Feature
-from alembic_timescaledb.intervals import interval, spoken
-from alembic_timescaledb.naming import literal, regclass
+from alembic_timescaledb.names import interval, literal, regclass, spoken
 from alembic_timescaledb.operations.operation import GoneWithRelationOp, TimescaleOp, known
 from alembic_timescaledb.operations.reverting import copied_back
+from alembic_timescaledb.server import Edition, Feature
 
 
 @Operations.register_operation("create_hypertable")

@@ -13,8 +13,8 @@ from alembic.operations import MigrateOperation, Operations
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, text
 
-from alembic_timescaledb import catalog
-from alembic_timescaledb.catalog import Edition, Feature
+from alembic_timescaledb import server
+from alembic_timescaledb.server import Edition, Feature
 
 _Op = TypeVar("_Op", bound=MigrateOperation)
 
@@ -31,7 +31,7 @@ def edition_of(context: MigrationContext) -> Edition:
         return given
     if context.as_sql or context.connection is None:  # under `--sql` there is one, which only prints
         return Edition.COMMUNITY
-    return catalog.edition(context.connection)
+    return server.edition(context.connection)
 
 
 class TimescaleOp(MigrateOperation, ABC):
@@ -67,7 +67,7 @@ class TimescaleOp(MigrateOperation, ABC):
 
     def is_ready(self, connection: Connection) -> bool:
         """Whether what it works on is there: a table deployed on a poorer edition may be an ordinary one."""
-        return catalog.is_managed(connection, self.relation, self.schema)
+        return server.is_managed(connection, self.relation, self.schema)
 
     @abstractmethod
     def reverse(self) -> TimescaleOp:
@@ -114,7 +114,7 @@ def _run(operations: Operations, op: Any) -> None:
         return
     with context.autocommit_block() if op.outside else nullcontext():
         for statement in op.statements() if connection is None else op.statements_on(connection):
-            operations.execute(text(catalog.escaped(statement)))
+            operations.execute(text(server.escaped(statement)))
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from alembic_timescaledb.naming import literal, quoted
+from alembic_timescaledb.names import literal, quoted
 
 # `old` is the hypertable. Foreign keys to it and views of it stop the DROP by themselves.
 _COPY = """\

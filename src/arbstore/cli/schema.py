@@ -19,7 +19,7 @@ from arbstore.records import Record
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-    from alembic_timescaledb.catalog import Edition
+    from alembic_timescaledb.server import Edition
     from arbstore.database import Database
     from arbstore.deploy.status import Drift, Lack
 
@@ -111,7 +111,7 @@ def _deploy(connection: Connection, revision: str) -> Deployment:
     from alembic.script import ScriptDirectory
     from alembic.util import CommandError
 
-    from alembic_timescaledb import catalog
+    from alembic_timescaledb import server
     from arbstore import migrations
     from arbstore.deploy.status import drift, lacks
 
@@ -121,7 +121,7 @@ def _deploy(connection: Connection, revision: str) -> Deployment:
     except CommandError as error:
         raise ConfigurationError(f"the schema cannot be brought to {revision}: {error}") from error
     after = migrations.current(connection)
-    edition = catalog.edition(connection)
+    edition = server.edition(connection)
     steps = ScriptDirectory.from_config(migrations.config()).iterate_revisions(after or "base", before or "base")
     applied = tuple(Applied(revision=step.revision, title=(step.doc or "").rstrip(".")) for step in steps)
     return Deployment(
@@ -141,7 +141,7 @@ def _log_on_stderr() -> Iterator[None]:
     class Echo(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
             # Alembic also says, at each call, what it thinks of the database.
-            if record.name.startswith("arbstore") or record.msg.startswith("Running"):
+            if record.name.startswith("alembic_timescaledb") or record.msg.startswith("Running"):
                 typer.echo(record.getMessage(), err=True)
 
     echo = Echo(logging.INFO)

@@ -210,7 +210,7 @@ def _age(text: str) -> tuple[str, timedelta | None]:
 
 async def _plan(db: Database, given: dict[str, timedelta | None]) -> list[Removed]:
     from arbstore.deploy.cleanup import Removed
-    from arbstore.services.service import ago
+    from arbstore.records.rules import ago
 
     async with db.begin() as store:
         ages = await store.maintenance.hold_retention(given)

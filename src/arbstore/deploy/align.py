@@ -11,18 +11,17 @@ from typing import TypeAlias
 from sqlalchemy import Connection
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from alembic_timescaledb import catalog
-from alembic_timescaledb.edition import Edition
-from alembic_timescaledb.stepping import IN_USE, holders, perform, unhurry
-from alembic_timescaledb.sync import Left, Plan, Step, plan
+from alembic_timescaledb import server
+from alembic_timescaledb.server import Edition
+from alembic_timescaledb.upgrade import IN_USE, Left, Plan, Step, holders, perform, plan, unhurry
 from arbstore import migrations
 from arbstore.database import Database
 from arbstore.errors import ArbstoreError, DatabaseError, SchemaOutOfDateError, SyncError, translated
 from arbstore.models import Base
 from arbstore.records import Record
+from arbstore.records.rules import ago
 from arbstore.services import retention
 from arbstore.services.maintenance import TableStats
-from arbstore.services.service import ago
 
 Progress: TypeAlias = Callable[[int, int, str], None]
 
@@ -96,7 +95,7 @@ async def _plan(db: Database) -> tuple[Plan, Edition]:
     def read(connection: Connection) -> tuple[Plan, Edition]:
         _check_revision(connection)
         overrides = retention.overrides(connection)
-        edition = catalog.edition(connection)
+        edition = server.edition(connection)
         connection.rollback()
         direct = db.settings.prepared_statements
         return plan(connection, Base.metadata, retentions=overrides, tries=direct), edition

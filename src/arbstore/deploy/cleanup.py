@@ -12,8 +12,8 @@ from typing import TypeAlias
 from arbstore.database import Database
 from arbstore.errors import CleanupRunningError, DatabaseError
 from arbstore.records import Record
+from arbstore.records.rules import ago
 from arbstore.services.retention import check_ages, time_series
-from arbstore.services.service import ago
 
 _ROWS_A_TRANSACTION = 10_000
 _RETRY = timedelta(minutes=1)

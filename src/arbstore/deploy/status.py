@@ -7,12 +7,17 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import URL, Connection, inspect
 
-from alembic_timescaledb import Feature, aggregates, catalog, hypertables
-from alembic_timescaledb.comparison import missing
-from alembic_timescaledb.edition import Edition
-from alembic_timescaledb.progress import ColumnstoreSize, aggregate_progress, columnstore_sizes
-from alembic_timescaledb.retention import RetentionPolicy, retention_policies
-from alembic_timescaledb.sync import EXTENSION, steps_now
+from alembic_timescaledb import Feature, aggregates, hypertables, server
+from alembic_timescaledb.compare import missing
+from alembic_timescaledb.server import (
+    ColumnstoreSize,
+    Edition,
+    RetentionPolicy,
+    aggregate_freshness,
+    columnstore_sizes,
+    retention_policies,
+)
+from alembic_timescaledb.upgrade import EXTENSION, steps_now
 from arbstore import migrations
 from arbstore.database import Database
 from arbstore.errors import translated
@@ -109,7 +114,7 @@ async def status_of(db: Database) -> Status:
 
 def lacks(connection: Connection) -> tuple[Lack, ...]:
     """Return what the server's edition cannot do, and which of the declared is left undone for it."""
-    edition = catalog.edition(connection)
+    edition = server.edition(connection)
     undone = [] if all(map(edition.has, Feature)) else missing(connection, Base.metadata)
     return tuple(
         Lack(feature=feature, instead=instead, missing=tuple(str(op) for op in undone if op.needs is feature))
@@ -123,8 +128,8 @@ def _status(connection: Connection) -> Status:
     return Status(
         database=_place(connection.engine.url),
         postgresql=".".join(map(str, connection.dialect.server_version_info or ())),
-        edition=catalog.edition(connection),
-        timescaledb=catalog.version(connection),
+        edition=server.edition(connection),
+        timescaledb=server.version(connection),
         revision=revision,
         head=head,
         tables=tuple(_tables(connection)),
@@ -136,11 +141,11 @@ def _status(connection: Connection) -> Status:
 
 def _tables(connection: Connection) -> Iterator[TableStatus]:
     there = set(inspect(connection).get_table_names())
-    states = catalog.hypertables(connection)
+    states = server.hypertables(connection)
     policies = retention_policies(connection)
     sizes = columnstore_sizes(connection)
     kept = retention.overrides(connection)
-    jobs = catalog.edition(connection).has_policies
+    jobs = server.edition(connection).has_policies
     for table, declared in hypertables(Base.metadata):
         name = table.name
         state, policy = states.get(name), policies.get(name)
@@ -176,7 +181,7 @@ def _columnstore(size: ColumnstoreSize | None) -> ColumnstoreStatus | None:
 
 
 def _aggregates(connection: Connection) -> Iterator[AggregateStatus]:
-    found = aggregate_progress(connection)
+    found = aggregate_freshness(connection)
     schema = inspect(connection).default_schema_name or "public"
     for declared in aggregates(Base.metadata):
         if (progress := found.get((schema, declared.name))) is not None:
@@ -194,7 +199,7 @@ def _aggregates(connection: Connection) -> Iterator[AggregateStatus]:
 def drift(connection: Connection) -> Iterator[Drift]:
     """Yield what is not as declared; the schema is at the newest revision."""
     remedy = f"`{SYNC}`"
-    if catalog.available(connection):
+    if server.available(connection):
         yield Drift(what=f"{EXTENSION}, which the server has loaded", remedy=remedy)
     planned = steps_now(connection, Base.metadata, retentions=retention.overrides(connection))
     yield from (Drift(what=str(op), remedy=remedy) for step in planned.steps for op in step.ops)

@@ -1,8 +1,8 @@
 """History as Arrow tables, polars or pandas frames, record batches and Parquet files: the extra `frames`.
 
-What is asked for, and what is refused, is as in the services of a Store; `schema` says what the columns are. The
-history comes over connections of the frames' own, each call's in a transaction of its own: it is what has been
-committed. (On a database of tests, which commits nothing, it comes through its one connection, slower.)
+Frames take the same arguments as the services of a Store, and raise the same errors; `schema` describes the columns.
+They are read over connections of their own, each in a transaction of its own, so they show committed rows. The
+Database of a test commits nothing: there, frames are read over its one connection, which is slower.
 """
 
 from __future__ import annotations
@@ -18,27 +18,30 @@ from typing import TYPE_CHECKING, Any, Generic, TypedDict, TypeVar, Unpack
 
 import pyarrow as pa  # type: ignore[import-untyped] # it has no types
 
-from arbstore.database import Database, Store
 from arbstore.errors import ConfigurationError, ValidationError
+from arbstore.frames.connections import Connections
 from arbstore.frames.parquet import Export, Progress, write_parquet
+from arbstore.frames.reading import Source, stream
 from arbstore.frames.schema import Shape, reversed_batch
-from arbstore.frames.stream import stream
-from arbstore.services.query import Query
-from arbstore.services.series import Series, SymbolSeries
+from arbstore.kinds import Kind
+from arbstore.postgres.history import HistoryQuery, oldest_first, statements
+from arbstore.services.store import Store
 
 if TYPE_CHECKING:
     import polars
 
+__all__ = ["Connections", "Export", "Frames", "Selection", "Window", "arrow_frames"]
+
 F = TypeVar("F")
 
-_ROWS_A_BATCH = 65_536  # of what is in memory anyway
+_ROWS_A_BATCH = 65_536  # of records, which are in memory anyway
 
 
 class Window(TypedDict, total=False):
-    """Which rows of a series: those of [since, until), with `limit` the newest that many of them.
+    """The wanted rows of a series: `since <= timestamp < until`; with `limit`, the newest that many of them.
 
-    `source`, of candles, is `feed`, `trades` or `quotes`. Without `exact`, `numeric` columns (balances, funding rates)
-    are float64 instead of decimals.
+    `source` is for candles: `feed`, `trades` or `quotes`. With `exact=False`, columns of exact decimals (balances,
+    funding rates) become float64.
     """
 
     since: datetime | None
@@ -49,9 +52,9 @@ class Window(TypedDict, total=False):
 
 
 class Selection(Window, total=False):
-    """Which series, too: `symbol_id` stands in place of exchange, base and quote.
+    """A Window, and names for what can also stand in a row: `symbol_id` replaces exchange, base and quote.
 
-    Dated contracts and delisted symbols have only this way, and their candles then take their `timeframe` by name.
+    Dated contracts and delisted symbols are read by `symbol_id`; their candles take `timeframe` by name.
     """
 
     symbol_id: int | None
@@ -59,22 +62,22 @@ class Selection(Window, total=False):
 
 
 class Frames(Generic[F]):
-    """Reads of a Database as frames of one kind: `db.frames` gives Arrow tables, `.polars` and `.pandas` theirs.
+    """Reads of a Database as frames: `db.frames` gives Arrow tables, `db.frames.polars` and `.pandas` their frames.
 
-    Reads do not hold up the event loop; where one is cancelled, so is what the server does for it. At once there may
-    be `pool_size` + `max_overflow` of them, beside the pool; one more waits for its turn, and raises PoolExhaustedError
-    after `pool_timeout`. Batches that are not read to their end keep their turn until the generator is closed. Of the
-    connections `pool_size` are kept for the next reads, until the Database is closed.
+    Reads do not block the event loop. A read that is cancelled also ends on the server. At most `pool_size` +
+    `max_overflow` reads run at once, beside the pool. Another one waits, and raises PoolExhaustedError after
+    `pool_timeout`. Batches count as running until their generator is closed.
     """
 
-    def __init__(self, database: Database, convert: Callable[[pa.Table], F]) -> None:
-        """Read from `database`, and make a frame of each table with `convert`, in a thread."""
-        self._database = database
+    def __init__(self, source: Source, connections: Connections, convert: Callable[[pa.Table], F]) -> None:
+        """Read from `source`, and make a frame of each table with `convert`, in a thread."""
+        self._source = source
+        self._connections = connections
         self._convert = convert
 
     @property
     def polars(self) -> Frames[polars.DataFrame]:
-        """The same reads as polars frames. Raises ConfigurationError where it is not installed."""
+        """The same reads as polars frames. Raises ConfigurationError if polars is not installed."""
         try:
             import polars
         except ModuleNotFoundError as error:
@@ -82,142 +85,134 @@ class Frames(Generic[F]):
 
         def convert(table: pa.Table) -> polars.DataFrame:
             frame = polars.from_arrow(table)
-            assert isinstance(frame, polars.DataFrame)  # noqa: S101 # of an array it would be a series
+            assert isinstance(frame, polars.DataFrame)  # noqa: S101 # only an array becomes a series
             return frame
 
-        return Frames(self._database, convert)
+        return Frames(self._source, self._connections, convert)
 
     @property
     def pandas(self) -> Frames[Any]:
-        """The same reads as pandas frames; integers that may be missing are nullable ones, decimals objects.
+        """The same reads as pandas frames. Integers that may be missing are nullable, and decimals are objects.
 
-        Raises ConfigurationError where it is not installed: it is no part of the extra.
+        Raises ConfigurationError if pandas is not installed; the extra does not bring it.
         """
         try:
             import pandas  # type: ignore[import-untyped] # it has no types
         except ModuleNotFoundError as error:
             raise ConfigurationError("pandas frames need: pip install pandas") from error
         nullable = {pa.int64(): pandas.Int64Dtype()}
-        return Frames(self._database, lambda table: table.to_pandas(types_mapper=nullable.get))
+        return Frames(self._source, self._connections, lambda table: table.to_pandas(types_mapper=nullable.get))
 
-    async def history(self, kind: str, *series: Any, **window: Unpack[Selection]) -> F:
+    async def history(self, kind: str | Kind[Any, Any], *series: Any, **window: Unpack[Selection]) -> F:
         """Return the history of one series, oldest first: `history("book_tickers", "BINANCE_SPOT", "BTC", "USDT")`.
 
-        `kind` is the service's name in a Store, and `series` what its `history` takes (an exchange and an asset for
-        balances, a timeframe after the pair for candles). Raises what that raises, ValidationError for a kind there is
-        not, or a number that its column cannot hold, and QueryTimeoutError after `statement_timeout`.
+        `kind` is a service's name in a Store, and `series` are the first arguments of its `history`. Raises the same
+        errors, ValidationError for an unknown kind or a number that its column cannot hold, and QueryTimeoutError after
+        `statement_timeout`.
         """
-        shape, query = await self._asked(kind, series, window)
-        timeout = self._database.settings.statement_timeout
-        if query is None or self._database.is_borrowed:
-            return await self._frame(shape, map(shape.rows, [await self._records(kind, series, window)]))
+        query, shape = await self._asked(kind, series, window)
+        if self._needs_records(query):
+            return await self._frame(shape, map(shape.rows, [await self._records(query)]))
+        timeout = self._source.settings.statement_timeout
         batches: list[pa.RecordBatch] = []
-        for statement in query.from_each_start():
-            async with aclosing(stream(self._database, statement, shape, server_timeout=timeout)) as streamed:
+        for statement in statements(query):
+            streamed = stream(self._source, self._connections, statement, shape, server_timeout=timeout)
+            async with aclosing(streamed):
                 batches = [batch async for batch in streamed]
             if sum(map(len, batches)) == query.limit:
                 break
-        return await self._frame(shape, map(reversed_batch, reversed(batches)) if query.newest_first else batches)
+        newest_first = query.limit is not None
+        return await self._frame(shape, map(reversed_batch, reversed(batches)) if newest_first else batches)
 
     async def candles(self, exchange: str | Enum, base: str, quote: str, timeframe: str, **window: Unpack[Window]) -> F:
         """Return the history of the pair's candles: `history` of `"candles"`."""
         return await self.history("candles", exchange, base, quote, timeframe, **window)
 
-    async def latest(self, kind: str, *filters: Any, exact: bool = True, **more: Any) -> F:
-        """Return the newest row of each series that the filters leave, in the order that the service gives them.
+    async def latest(self, kind: str | Kind[Any, Any], *filters: Any, exact: bool = True, **more: Any) -> F:
+        """Return the newest row of each series that the filters leave, in the service's order.
 
-        `kind` is the service's name in a Store, and the filters are what its `latest` takes, `max_age` among them.
-        These are few: they come over the pool's connections.
+        `kind` is a service's name in a Store, and the filters are the arguments of its `latest`. These rows are few, so
+        they are read over the pool's connections.
         """
-        async with self._database.session() as session:
-            service: Any = _service(Store(session, self._database.cache), kind)
+        async with self._source.session() as session:
+            service = Store(session, self._source.cache).series(kind)
             rows = await service.latest(*filters, **more)
-        shape = Shape(service.table, {}, exact=exact)
+        shape = Shape(service.kind, {}, exact=exact)
         return await self._frame(shape, map(shape.rows, [rows]))
 
     async def batches(
-        self, kind: str, *series: Any, **window: Unpack[Selection]
+        self, kind: str | Kind[Any, Any], *series: Any, **window: Unpack[Selection]
     ) -> AsyncGenerator[pa.RecordBatch, None]:
-        """Yield what `history` returns, in record batches, without ever holding more than a few of them.
+        """Yield what `history` returns, in record batches, while only a few of them are in memory.
 
-        The server waits for whoever reads them. `statement_timeout` limits the wait for each batch, not the whole; with
-        a `limit` the server sorts before it sends the first. A reader who leaves early closes the generator
-        (`contextlib.aclosing`), and with it what the server does.
+        The server waits for the reader. `statement_timeout` limits the wait for each batch. With a `limit` the server
+        sorts before it sends the first batch. To stop early, close the generator (`contextlib.aclosing`): this also
+        stops the server.
         """
-        shape, query = await self._asked(kind, series, window)
-        if query is None or self._database.is_borrowed:
-            whole = await asyncio.to_thread(shape.rows, await self._records(kind, series, window))
+        async with aclosing(self._batches(*await self._asked(kind, series, window))) as batches:
+            async for batch in batches:
+                yield batch
+
+    async def _batches(self, query: HistoryQuery, shape: Shape) -> AsyncGenerator[pa.RecordBatch, None]:
+        if self._needs_records(query):
+            whole = await asyncio.to_thread(shape.rows, await self._records(query))
             for start in range(0, len(whole), _ROWS_A_BATCH):
                 yield whole.slice(start, _ROWS_A_BATCH)
             return
-        timeout = self._database.settings.statement_timeout
-        async with aclosing(stream(self._database, query.oldest_first(), shape, batch_timeout=timeout)) as batches:
-            async for batch in batches:
+        timeout = self._source.settings.statement_timeout
+        streamed = stream(self._source, self._connections, oldest_first(query), shape, batch_timeout=timeout)
+        async with aclosing(streamed):
+            async for batch in streamed:
                 yield batch
 
     async def export(
         self,
         path: Path | str,
-        kind: str,
+        kind: str | Kind[Any, Any],
         *series: Any,
         overwrite: bool = False,
         progress: Progress | None = None,
         **window: Unpack[Selection],
     ) -> Export:
-        """Write what `batches` yields into a Parquet file, and return how many rows and bytes it has.
+        """Write what `batches` yields into a Parquet file, and return the number of its rows and bytes.
 
-        The file appears when it is complete; of a symbolic link it is the target. Raises FileExistsError where there
-        is one, unless `overwrite` is given, and OSError where it cannot be written, before anything is read if that is
-        known by then. `progress` is told the rows and bytes written so far.
+        The file appears when it is complete. If `path` is a symbolic link, its target is written. Raises
+        FileExistsError if the file exists, unless `overwrite` is given, and OSError if it cannot be written. Both are
+        raised before anything is read, where possible. `progress` is called with the rows and bytes written so far.
         """
-        shape, query = await self._asked(kind, series, window)
-        constants = {} if query is None else query.constants
-        shared = {name: value for name, value in constants.items() if isinstance(value, str | int)}
-        async with aclosing(self.batches(kind, *series, **window)) as batches:
-            about = {"kind": kind, "table": shape.table, "series": shared}
+        query, shape = await self._asked(kind, series, window)
+        shared = {name: value for name, value in query.constants.items() if isinstance(value, str | int)}
+        about = {"kind": query.kind.name, "table": query.kind.table.name, "series": shared}
+        async with aclosing(self._batches(query, shape)) as batches:
             return await write_parquet(Path(path), batches, shape.schema, about, overwrite=overwrite, progress=progress)
 
-    async def _asked(self, kind: str, series: Sequence[Any], window: Selection) -> tuple[Shape, Query | None]:
-        """Return what the rows look like, and the query for them; None where it takes more than one."""
-        async with self._database.session() as session:
-            service = _service(Store(session, self._database.cache), kind)
-            read, given, options, exact = _call(service, series, window)
-            query = await service.query(read, *given, **options)
-        return Shape(service.table, {} if query is None else query.constants, exact=exact), query
+    async def _asked(
+        self, kind: str | Kind[Any, Any], series: Sequence[Any], window: Selection
+    ) -> tuple[HistoryQuery, Shape]:
+        """Return the query, and the shape of its rows."""
+        options: dict[str, Any] = dict(window)
+        exact, symbol_id = options.pop("exact", True), options.pop("symbol_id", None)
+        if symbol_id is not None and series:
+            raise ValidationError("replaces exchange, base and quote: give one or the other", field="symbol_id")
+        async with self._source.session() as session:
+            service = Store(session, self._source.cache).series(kind)
+            by_id = None if symbol_id is None else service.query_by_id(symbol_id, **options)
+            query = await (by_id or service.query(*series, **options))
+        return query, Shape(query.kind, {} if self._needs_records(query) else query.constants, exact=exact)
 
-    async def _records(self, kind: str, series: Sequence[Any], window: Selection) -> list[Any]:
-        async with self._database.session() as session:
-            service = _service(Store(session, self._database.cache), kind)
-            read, given, options, _ = _call(service, series, window)
-            found: list[Any] = await getattr(service, read)(*given, **options)
-            return found
+    async def _records(self, query: HistoryQuery) -> list[Any]:
+        async with self._source.session() as session:
+            return await Store(session, self._source.cache).series(query.kind).fetch(query)
+
+    def _needs_records(self, query: HistoryQuery) -> bool:
+        """Whether the rows come from the service: made candles, and rows that other connections cannot see."""
+        return query.source is not None or self._source.is_borrowed
 
     async def _frame(self, shape: Shape, batches: Iterable[pa.RecordBatch]) -> F:
-        """Return the frame of the batches; what is still to be done for each, an iterator does in the thread."""
+        """Return the frame of the batches. If they are an iterator, its work is done in the thread too."""
         return await asyncio.to_thread(lambda: self._convert(pa.Table.from_batches(batches, schema=shape.schema)))
 
 
-def _call(
-    service: Series[Any, Any], series: Sequence[Any], window: Selection
-) -> tuple[str, Sequence[Any], dict[str, Any], bool]:
-    """Return the read's name, what it is given by place and by name, and whether decimals are wanted."""
-    options: dict[str, Any] = dict(window)
-    exact, symbol_id = options.pop("exact", True), options.pop("symbol_id", None)
-    if symbol_id is None:
-        return "history", series, options, exact
-    if series or not isinstance(service, SymbolSeries):
-        raise ValidationError("stands in place of the exchange and the pair", field="symbol_id")
-    return "history_by_id", (symbol_id,), options, exact
-
-
-def _service(store: Store, kind: str) -> Series[Any, Any]:
-    kinds = [name for name, part in vars(Store).items() if hasattr(part, "attrname")]
-    found = {name: service for name in kinds if isinstance(service := getattr(store, name), Series)}
-    if kind not in found:
-        raise ValidationError(f"must be one of {', '.join(found)}, is {kind!r}", field="kind")
-    return found[kind]
-
-
-def arrow_frames(database: Database) -> Frames[pa.Table]:
-    """Return the reads of `database` as Arrow tables."""
-    return Frames(database, partial(pa.Table.unify_dictionaries))
+def arrow_frames(source: Source, connections: Connections) -> Frames[pa.Table]:
+    """Return the reads of `source` as Arrow tables."""
+    return Frames(source, connections, partial(pa.Table.unify_dictionaries))

@@ -1,4 +1,4 @@
-"""The ADBC connections that the frames of a Database are read over: where they lead, how many, and which are kept."""
+"""The ADBC connections that a Database's frames are read over: where they lead, how many, and which stay open."""
 
 from __future__ import annotations
 
@@ -8,28 +8,24 @@ import threading
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
-from weakref import WeakKeyDictionary
 
 from adbc_driver_manager import Error
 from adbc_driver_postgresql import dbapi  # type: ignore[import-untyped] # it has no types
-from sqlalchemy import Engine, event
-from sqlalchemy.ext.asyncio import AsyncEngine
 
-from arbstore.database import Database
 from arbstore.errors import PoolExhaustedError
 from arbstore.settings import Settings
 
-# Of the types that the tables have. Asked instead, the server would send every column of every chunk there is.
+# The driver knows our types. If it asked the server for types, it would get every column of every chunk.
 _OPTIONS = {"adbc.postgresql.type_resolver_mode": "builtin"}
 
 
 def conninfo(given: Mapping[str, Any], settings: Settings, *, statement_timeout: float, address: Any = None) -> str:
-    """Return libpq's connection string for what asyncpg is given, with the password in it: it is to be shown nowhere.
+    """Return libpq's connection string for the arguments `given` to asyncpg. It contains the password: never show it.
 
-    `address` is where asyncpg is connected to, for a URL that names no host: the two search in other places. What libpq
-    has variables for that asyncpg does not read is said here too, if only to be nothing, where they would lead to
-    another server (PGHOSTADDR) or change the session (PGOPTIONS). It still obeys those that make it refuse, such as
-    PGREQUIREAUTH, and PGSERVICE, which cannot be nothing: it has to be in the file, and gives what is not said here.
+    `address` is the address that asyncpg is connected to. It is used when the URL names no host, because the two
+    drivers would search in different places. libpq also reads variables that asyncpg ignores. Those that lead to
+    another server (PGHOSTADDR) or change the session (PGOPTIONS) are overridden here. PGREQUIREAUTH and PGSERVICE
+    cannot be overridden: the first can refuse a connection, the second can add parameters that are not set here.
     """
     host, port = given.get("host"), given.get("port")
     if not host and address is not None:
@@ -42,12 +38,12 @@ def conninfo(given: Mapping[str, Any], settings: Settings, *, statement_timeout:
         "password": given.get("password"),
         "dbname": given.get("database"),
         "sslmode": settings.ssl_mode or given.get("ssl"),
-        "connect_timeout": max(2, math.ceil(settings.connect_timeout)),  # 1 is 2 to libpq, and 0 for ever
+        "connect_timeout": max(2, math.ceil(settings.connect_timeout)),  # libpq reads 1 as 2, and 0 as no limit
         "application_name": settings.application_name,
         "client_encoding": "UTF8",
         "options": "",
     }
-    if settings.prepared_statements:  # else there is PgBouncer, which refuses options; the same as in `engine`
+    if settings.prepared_statements:  # without them there is PgBouncer, which refuses options
         values["options"] = f"-c jit=off -c statement_timeout={statement_timeout * 1000:.0f}"
     return " ".join(f"{name}={_quoted(value)}" for name, value in values.items() if value is not None)
 
@@ -64,103 +60,93 @@ def _quoted(value: Any) -> str:
 
 
 class Connections:
-    """Turns of reads, for one event loop; and connections that are idle, for all threads.
+    """The connections of one Database. Reads take one each; idle ones are kept for the next reads.
 
-    A server learns of every chunk it reads once a connection: a new one takes longer to begin than most reads to end.
+    A server reads the catalog of every chunk once per connection, so a new connection is slower than most reads.
+    `acquire` and `release` belong to one event loop, the other methods to any thread.
     """
 
     def __init__(self, settings: Settings) -> None:
-        """Let in as many as the pool may have connections, and keep as many as it keeps."""
+        """Allow as many reads at once as the pool may have connections, and keep as many idle as the pool does."""
         self._settings = settings
         self._most = settings.pool_size + settings.max_overflow
-        self._turns = asyncio.Semaphore(self._most)
+        self._free = asyncio.Semaphore(self._most)
         self._reading = 0
         self._idle: list[tuple[str, Any]] = []
         self._disposed = False
         self._lock = threading.Lock()
 
-    @classmethod
-    def of(cls, database: Database) -> Connections:
-        """Return those of the Database; they are closed with its engine."""
-        found = _of_engines.get(database.engine)
-        if found is None:
-            found = _of_engines[database.engine] = cls(database.settings)
-            event.listen(database.engine.sync_engine, "engine_disposed", found.dispose)
-        return found
-
-    async def begin(self) -> None:
-        """Wait for a turn, to be given back by `end`. Raises PoolExhaustedError after the pool's timeout."""
+    async def acquire(self) -> None:
+        """Wait until another read may begin. Raises PoolExhaustedError after the pool's timeout."""
         try:
             async with asyncio.timeout(self._settings.pool_timeout):
-                await self._turns.acquire()
+                await self._free.acquire()
         except TimeoutError as error:
             raise PoolExhaustedError(
-                f"{self._most} reads of frames are under way, and none ended in"
-                f" {self._settings.pool_timeout:g} seconds: raise ARBSTORE_POOL_SIZE or read fewer at once"
+                f"{self._most} frames are being read, and none was finished in {self._settings.pool_timeout:g} seconds:"
+                " raise ARBSTORE_POOL_SIZE or read fewer at once"
             ) from error
         self._reading += 1
 
-    def end(self) -> None:
-        """Give the turn to the next."""
+    def release(self) -> None:
+        """Let the next read begin."""
         self._reading -= 1
-        self._turns.release()
+        self._free.release()
 
     def connect(self, where: str) -> Any:
-        """Return a connection to there, in a transaction: an idle one that still lives, or a new one.
+        """Return a connection to the connection string `where`, in a transaction: an idle one, or a new one.
 
-        Blocks, and raises the driver's errors. To make room for a new one, idle ones of other settings are closed.
+        An idle one is asked first whether it still works. Blocks, and raises the driver's errors.
         """
         if (kept := self._taken(where)) is not None:
             try:
                 kept.adbc_connection.set_autocommit(False)
-                with kept.cursor() as cursor:  # as the pool asks too; what fails later is not tried again
+                with kept.cursor() as cursor:  # a read that fails later is not tried again
                     cursor.execute("SELECT 1")
                     cursor.fetchall()
             except (Error, OSError):
                 _close([kept])
             else:
                 return kept
-        # In a transaction: without one PgBouncer may take another server for each step of a statement.
+        # In a transaction: without one, PgBouncer may send each step of a statement to another server.
         return dbapi.connect(where, db_kwargs=_OPTIONS)
 
     def _taken(self, where: str) -> Any:
+        """Return an idle connection with these settings, or None after making room for a new one."""
         with self._lock:
             place = next((place for place, (there, _) in enumerate(self._idle) if there == where), None)
             if place is not None:
                 return self._idle.pop(place)[1]
-            leaving = self._leaving(self._most - self._reading)
-        _close(leaving)
+            surplus = self._surplus(self._most - self._reading)
+        _close(surplus)
         return None
 
     def keep(self, where: str, connection: Any) -> None:
-        """End its transaction, and keep it; where there are enough, the one idle for longest is closed.
+        """End the connection's transaction, and keep it. If too many are idle, the one idle longest is closed.
 
-        Raises the driver's errors where it is lost; then it is still to be closed.
+        Raises the driver's errors if the connection is lost; then the caller closes it.
         """
-        connection.adbc_connection.set_autocommit(True)  # which commits
+        connection.adbc_connection.set_autocommit(True)  # this commits
         with self._lock:
             self._idle.append((where, connection))
-            leaving = self._leaving(0 if self._disposed else self._settings.pool_size)
-        _close(leaving)
+            surplus = self._surplus(0 if self._disposed else self._settings.pool_size)
+        _close(surplus)
 
-    def dispose(self, _engine: Engine) -> None:
-        """Close those that are idle, and keep none from now on."""
+    def dispose(self) -> None:
+        """Close the idle connections, and keep none from now on."""
         with self._lock:
             self._disposed = True
-            leaving = self._leaving(0)
-        _close(leaving)
+            surplus = self._surplus(0)
+        _close(surplus)
 
-    def _leaving(self, most: int) -> list[Any]:
-        """Return those beyond so many, which are idle no longer."""
+    def _surplus(self, most: int) -> list[Any]:
+        """Take all but `most` of the idle connections off the list, and return them."""
         count = max(0, len(self._idle) - most)
-        leaving, self._idle = self._idle[:count], self._idle[count:]
-        return [connection for _, connection in leaving]
+        surplus, self._idle = self._idle[:count], self._idle[count:]
+        return [connection for _, connection in surplus]
 
 
 def _close(connections: list[Any]) -> None:
     for connection in connections:
-        with suppress(Error):  # lost meanwhile
+        with suppress(Error):  # it was lost already
             connection.close()
-
-
-_of_engines: WeakKeyDictionary[AsyncEngine, Connections] = WeakKeyDictionary()

@@ -1,4 +1,4 @@
-"""Record batches into a Parquet file, which is there when it is complete and not before."""
+"""Writes record batches into a Parquet file, which appears only when it is complete."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Progress: TypeAlias = Callable[[int, int], None]
 
 
 class Export(NamedTuple):
-    """What was written: the file, its rows and its bytes."""
+    """The file that was written, with the number of its rows and bytes."""
 
     path: Path
     rows: int
@@ -37,9 +37,9 @@ async def write_parquet(
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Export:
-    """Write the batches, each a row group, compressed with zstd; the metadata's key `arbstore` is `about` as JSON.
+    """Write each batch as a row group, compressed with zstd. The metadata has `about` as JSON, under `arbstore`.
 
-    Raises FileExistsError and other OSErrors that name the path; whatever fails, nothing of it is left.
+    Raises FileExistsError and other OSErrors, which name the path. After an error no file is left.
     """
     writer = _Writer(path, schema, about, overwrite=overwrite)
     try:
@@ -49,21 +49,22 @@ async def write_parquet(
                 progress(writer.rows, size)
         return await asyncio.to_thread(writer.finish)
     finally:
-        # Cancelled once more, it is done all the same: nobody else would.
+        # Shielded, so that a second cancel does not leave the file behind.
         await asyncio.shield(asyncio.to_thread(writer.discard))
 
 
 class _Writer:
-    """One file under a temporary name beside its own, for that is the same file system; all but its making blocks."""
+    """One file with a temporary name, in the folder of its final name. All methods but the constructor block."""
 
     def __init__(self, path: Path, schema: pa.Schema, about: Mapping[str, Any], *, overwrite: bool) -> None:
         self.rows = 0
         self._path = path
-        self._place = Path(os.path.realpath(path))  # a link stays one
+        self._place = Path(os.path.realpath(path))  # a symbolic link stays, and its target is replaced
         self._overwrite = overwrite
         self._refuse_existing()
-        self._part = self._place.with_name(f".arbstore-{uuid4().hex}.part")  # a name of its own: theirs may be longest
-        self._working = threading.Lock()  # a task that is cancelled leaves its thread at work
+        # The final name may be as long as the system allows, so this one does not contain it.
+        self._part = self._place.with_name(f".arbstore-{uuid4().hex}.part")
+        self._working = threading.Lock()  # a cancelled task leaves its thread running
         metadata = {"arbstore": json.dumps({"version": version("arbstore"), **about})}
         texts = [field.name for field in schema if pa.types.is_dictionary(field.type)]
         with self._naming():
@@ -73,26 +74,26 @@ class _Writer:
         )
 
     def write(self, batch: pa.RecordBatch) -> int:
-        """Write the batch, and return how many bytes the file has."""
+        """Write the batch, and return the size of the file in bytes."""
         with self._working, self._naming():
             self._writer.write_batch(batch)
             self.rows += len(batch)
             return self._file.tell()
 
     def finish(self) -> Export:
-        """Give the file its name."""
+        """Give the file its final name."""
         with self._working, self._naming():
             self._writer.close()
             self._file.flush()
             os.fsync(self._file.fileno())
-            self._refuse_existing()  # it may have come meanwhile
+            self._refuse_existing()  # it may have appeared meanwhile
             self._part.replace(self._place)
             return Export(self._path, self.rows, self._path.stat().st_size)
 
     def discard(self) -> None:
-        """Remove what has no name yet."""
+        """Remove the file if it still has its temporary name."""
         with self._working:
-            with suppress(OSError, pa.ArrowException):  # of a full disk; what is written goes anyway
+            with suppress(OSError, pa.ArrowException):  # the disk may be full; the file is removed anyway
                 self._writer.close()
             with suppress(OSError):
                 self._file.close()
@@ -100,13 +101,13 @@ class _Writer:
 
     def _refuse_existing(self) -> None:
         if self._place.exists() and not self._place.is_file():
-            raise OSError(errno.EISDIR if self._place.is_dir() else errno.EINVAL, "it is no file", str(self._path))
+            raise OSError(errno.EISDIR if self._place.is_dir() else errno.EINVAL, "is not a file", str(self._path))
         if self._place.exists() and not self._overwrite:
-            raise FileExistsError(errno.EEXIST, "it exists, and is only replaced where that is asked for", self._path)
+            raise FileExistsError(errno.EEXIST, "exists already; pass overwrite=True to replace it", self._path)
 
     @contextmanager
     def _naming(self) -> Iterator[None]:
-        """Name the file in the errors of the system: they speak of the temporary one, or of none."""
+        """Name the final file in errors of the system, which name the temporary file or none."""
         try:
             yield
         except FileExistsError:

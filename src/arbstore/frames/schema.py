@@ -1,8 +1,8 @@
-"""What a frame looks like: the Arrow schema of a table, and rows in it, however they came.
+"""The Arrow schema of a kind, and rows in that schema.
 
-Times are microseconds in UTC, prices and quantities float64, and texts that repeat (names of exchanges, symbols,
-assets and collectors, timeframes, sides, states) dictionaries. `numeric` columns are decimal128 of 38 digits, exact:
-18 of them after the point in balances, 24 in funding rates and their prices.
+Times are microseconds in UTC. Prices and quantities are float64. Texts that repeat (names of exchanges, symbols, assets
+and collectors, timeframes, sides, states) are dictionaries. Exact decimals are decimal128 of 38 digits, with 18 digits
+after the point for balances, and 24 for funding rates and their prices.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from typing import Any
 
 import pyarrow as pa  # type: ignore[import-untyped] # it has no types
 import pyarrow.compute as pc  # type: ignore[import-untyped] # it has no types
-from sqlalchemy import BigInteger, Column, DateTime, Double, Integer, Numeric, SmallInteger, Table
+from sqlalchemy import BigInteger, Column, DateTime, Double, Integer, SmallInteger
 
 from arbstore.errors import ValidationError
+from arbstore.kinds import Kind
 
 _NAMES = ("exchange", "symbol_base", "symbol_quote", "exchange_symbol")
 _REPEATED = {*_NAMES, "asset_name", "collector", "timeframe", "side", "status", "event_type", "use_case"}
 _DIGITS = 38
-_SCALES = {"balance_snapshots": 18, "funding_rate_snapshots": 24}
 
 # The first that fits: SmallInteger and BigInteger are Integers.
 _TYPES: dict[type[Any], pa.DataType] = {
@@ -32,24 +32,24 @@ _TYPES: dict[type[Any], pa.DataType] = {
 }
 
 
-def schema_of(table: Table, *, exact: bool) -> pa.Schema:
-    """Return the schema of a table's stored records: the names, then the columns.
+def schema_of(kind: Kind[Any, Any], *, exact: bool) -> pa.Schema:
+    """Return the schema of a kind's stored records: the names, then the columns.
 
-    Without `exact`, `numeric` columns are float64.
+    Without `exact`, columns of exact decimals are float64.
     """
-    names = _NAMES if "symbol_id" in table.c else _NAMES[:1]
+    names = _NAMES if kind.of_symbols else _NAMES[:1]
     fields = [pa.field(name, _type_of_text(name), nullable=False) for name in names]
-    return pa.schema(fields + [_field(table, column, exact=exact) for column in table.c])
+    return pa.schema(fields + [_field(kind, column, exact=exact) for column in kind.table.c])
 
 
-def _field(table: Table, column: Column[Any], *, exact: bool) -> pa.Field:
-    if isinstance(column.type, Numeric) and not isinstance(column.type, Double):
-        kind = pa.decimal128(_DIGITS, _SCALES[table.name]) if exact else pa.float64()
+def _field(kind: Kind[Any, Any], column: Column[Any], *, exact: bool) -> pa.Field:
+    if column.name in kind.decimals:
+        arrow = pa.decimal128(_DIGITS, kind.scale) if exact else pa.float64()
     else:
-        known = (arrow for kind, arrow in _TYPES.items() if isinstance(column.type, kind))
-        kind = next(known, None) or _type_of_text(column.name)
+        known = (arrow for sql, arrow in _TYPES.items() if isinstance(column.type, sql))
+        arrow = next(known, None) or _type_of_text(column.name)
     metadata = {"comment": column.comment} if column.comment else None
-    return pa.field(column.name, kind, nullable=bool(column.nullable), metadata=metadata)
+    return pa.field(column.name, arrow, nullable=bool(column.nullable), metadata=metadata)
 
 
 def _type_of_text(name: str) -> pa.DataType:
@@ -57,17 +57,16 @@ def _type_of_text(name: str) -> pa.DataType:
 
 
 class Shape:
-    """Puts what the server sends into the schema, and beside it the values that all rows share."""
+    """Puts rows into the schema of a kind, and adds the values that all rows share."""
 
-    def __init__(self, table: Table, constants: Mapping[str, Any], *, exact: bool) -> None:
-        """Take the constants by the names of their columns; without `exact`, decimals are float64."""
-        self.table = table.name
-        self.schema = schema_of(table, exact=exact)
+    def __init__(self, kind: Kind[Any, Any], constants: Mapping[str, Any], *, exact: bool) -> None:
+        """Take the shared values by the names of their columns. Without `exact`, decimals are float64."""
+        self.schema = schema_of(kind, exact=exact)
         self._constants = constants
         self._zeros = pa.array([], pa.int32())
 
     def batch(self, sent: pa.RecordBatch) -> pa.RecordBatch:
-        """Return the batch in the schema; raise ValidationError for a number that its type cannot hold."""
+        """Return a batch that the server sent, in the schema; raise ValidationError for a number that does not fit."""
         columns = [
             self._constant(field, len(sent)) if field.name in self._constants else _cast(sent[field.name], field)
             for field in self.schema
@@ -83,14 +82,14 @@ class Shape:
         value = self._constants[field.name]
         if not pa.types.is_dictionary(field.type):
             return pa.repeat(pa.scalar(value, field.type), length)
-        if len(self._zeros) < length:  # kept: batches, and their columns, share them
+        if len(self._zeros) < length:  # kept, because batches and columns share them
             self._zeros = pa.repeat(pa.scalar(0, pa.int32()), length)
         return pa.DictionaryArray.from_arrays(self._zeros.slice(0, length), pa.array([value], pa.string()))
 
 
 def reversed_batch(batch: pa.RecordBatch) -> pa.RecordBatch:
     """Return the batch with its last row first."""
-    # n - 1 down to 0, without an object for each.
+    # The positions from the last row to 0, made without a Python object for each.
     return batch.take(pc.cumulative_sum(pa.repeat(pa.scalar(-1, pa.int64()), len(batch)), start=len(batch)))
 
 
@@ -101,7 +100,7 @@ def _values(field: pa.Field, values: list[Any]) -> pa.Array:
 
 
 def _cast(column: pa.Array, field: pa.Field) -> pa.Array:
-    if isinstance(column, pa.ExtensionArray):  # a `numeric`, whose text is the one thing that holds them all
+    if isinstance(column, pa.ExtensionArray):  # a `numeric` arrives as its text, which can hold every value
         column = column.storage
     if pa.types.is_dictionary(field.type):
         return column.dictionary_encode()
@@ -112,7 +111,7 @@ def _cast(column: pa.Array, field: pa.Field) -> pa.Array:
     except pa.ArrowInvalid as error:
         value = next(value for value in column.to_pylist() if value is not None and not _fits(value, field.type))
         raise ValidationError(
-            f"{value} does not fit {field.type}: read it as records, or inexactly, as float64 (exact=False)",
+            f"{value} does not fit {field.type}: read records instead, or floats with exact=False",
             field=field.name,
         ) from error
 

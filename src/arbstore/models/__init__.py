@@ -1,12 +1,19 @@
-"""What the schema is: one class a table. Reads and writes live in `services`."""
+"""The schema: one class for each table. Reads and writes are in `services`."""
 
-from arbstore.models.account import BalanceSnapshot
-from arbstore.models.analytics import ArbitrageOpportunity, CollectorStatus, OrderFlowMetrics
 from arbstore.models.base import Base
-from arbstore.models.market import BookTickerSnapshot, Candle, FundingRateSnapshot, Tick, TradeSnapshot
-from arbstore.models.reference import Exchange, Symbol
-from arbstore.models.retention import RetentionOverride
+from arbstore.models.reference import Exchange, RetentionOverride, Symbol
 from arbstore.models.rollups import CandleRollup
+from arbstore.models.series import (
+    ArbitrageOpportunity,
+    BalanceSnapshot,
+    BookTickerSnapshot,
+    Candle,
+    CollectorStatus,
+    FundingRateSnapshot,
+    OrderFlowMetrics,
+    Tick,
+    TradeSnapshot,
+)
 
 __all__ = [
     "ArbitrageOpportunity",

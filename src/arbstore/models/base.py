@@ -1,10 +1,10 @@
-"""The declarative base: names of constraints, shared columns and the checks that keep NaN and infinity out."""
+"""The declarative base, shared columns, checks that keep NaN and infinity out, and how a time series is declared."""
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from sqlalchemy import (
     CheckConstraint,
@@ -19,6 +19,8 @@ from sqlalchemy import (
     func,
 )
 from sqlalchemy.orm import DeclarativeBase, mapped_column
+
+from alembic_timescaledb import Columnstore, Hypertable
 
 
 class Base(DeclarativeBase):
@@ -56,12 +58,12 @@ Exact = Annotated[Decimal, mapped_column(Numeric)]
 
 
 def above_zero(*columns: str) -> list[CheckConstraint]:
-    """Return a check `> 0 and < 'Infinity'` for each column. NaN is above everything: the upper bound keeps it out."""
+    """Return a check `> 0 AND < 'Infinity'` for each column. To PostgreSQL NaN is the greatest number of all."""
     return [CheckConstraint(f"{name} > 0 AND {name} < 'Infinity'", name=name) for name in columns]
 
 
 def not_below_zero(*columns: str) -> list[CheckConstraint]:
-    """Return a check `>= 0 and < 'Infinity'` for each column."""
+    """Return a check `>= 0 AND < 'Infinity'` for each column."""
     return [CheckConstraint(f"{name} >= 0 AND {name} < 'Infinity'", name=name) for name in columns]
 
 
@@ -74,3 +76,14 @@ def one_of(column: str, options: list[str]) -> CheckConstraint:
     """Return a check that the column holds one of the texts."""
     listed = ", ".join(f"'{option}'" for option in options)
     return CheckConstraint(f"{column} IN ({listed})", name=column)
+
+
+def series_table(
+    *checks: CheckConstraint,
+    comment: str,
+    chunk: timedelta,
+    retention: timedelta | None = None,
+    columnstore: Columnstore | None = None,
+) -> tuple[Any, ...]:
+    """Return the `__table_args__` of a time series. Without `retention`, its rows are kept forever."""
+    return (*checks, {"comment": comment, "info": Hypertable(chunk, retention=retention, columnstore=columnstore).info})

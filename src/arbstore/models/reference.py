@@ -1,8 +1,10 @@
-"""Exchanges and symbols: small tables that everything else points at, never deleted from."""
+"""Exchanges, symbols, and retention set by operators: small tables, from which exchanges and symbols never go."""
 
 from __future__ import annotations
 
-from sqlalchemy import CheckConstraint, ForeignKey, Identity, Index, Integer, SmallInteger, Text, text
+from datetime import timedelta
+
+from sqlalchemy import CheckConstraint, ForeignKey, Identity, Index, Integer, Interval, SmallInteger, Text, text
 from sqlalchemy.orm import Mapped, mapped_column
 from sqlalchemy.sql.elements import conv
 
@@ -15,7 +17,7 @@ class Exchange(Base):
 
     __tablename__ = "exchanges"
     __table_args__ = (
-        # One text names exchange and market, so that settings, logs and queries can all say BINANCE_SPOT.
+        # One text names exchange and market, so settings, logs and queries can all use BINANCE_SPOT.
         CheckConstraint(
             "enum_value = exchange_name || '_' || market_type AND enum_value ~ '^[A-Z0-9]+(_[A-Z0-9]+)+$'",
             name=conv("chk_enum_format"),
@@ -33,14 +35,14 @@ class Exchange(Base):
 
 
 class Symbol(Base):
-    """What is traded on an exchange. A delisted symbol stays, inactive: its history keeps pointing at it."""
+    """A symbol of an exchange. A delisted symbol stays, inactive, because its history refers to it."""
 
     __tablename__ = "symbols"
     __table_args__ = (
         CheckConstraint("symbol_base = upper(symbol_base) AND symbol_quote = upper(symbol_quote)", name="upper_case"),
         one_of("symbol_type", list(SymbolType)),
         *above_zero("contract_size"),
-        # Exchanges reuse tickers after a delisting: only among active symbols is a name unique.
+        # Exchanges reuse names after a delisting, so a name is unique among active symbols only.
         Index(
             "uq_symbols_active_exchange_symbol",
             "exchange_id",
@@ -75,4 +77,21 @@ class Symbol(Base):
     is_active: Mapped[bool] = mapped_column(server_default=text("true"))
     listed_at: Mapped[Moment | None]
     delisted_at: Mapped[Moment | None]
+    created_at: Mapped[CreatedAt]
+
+
+class RetentionOverride(Base):
+    """A retention that an operator set. It wins over the model, also over later versions of it.
+
+    A table without a row here is kept as long as its model declares.
+    """
+
+    __tablename__ = "retention_overrides"
+    __table_args__ = (
+        CheckConstraint("keep_for > INTERVAL '0'", name="keep_for"),
+        {"comment": "retention set by operators: it wins over what the models declare"},
+    )
+
+    table_name: Mapped[str] = mapped_column(Text, primary_key=True)
+    keep_for: Mapped[timedelta | None] = mapped_column(Interval, comment="null: for good")
     created_at: Mapped[CreatedAt]

@@ -1,6 +1,6 @@
-"""Candles made of our own trades and quotes: the table that outlives them, and the views that a server keeps computed.
+"""Candles made from our own trades and quotes: a table that keeps them, and views that a server keeps computed.
 
-What a bar is stands here once: the views, the reads and the roll-ups of a cleanup all select these columns.
+The views, the reads and the roll-ups of a cleanup all select the columns that are defined here.
 """
 
 from __future__ import annotations
@@ -30,22 +30,22 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from alembic_timescaledb import ContinuousAggregate, Hypertable, Refresh, time_bucket
 from arbstore.models.base import Base, Real, ReceivedAt, SymbolKey, Timestamp, above_zero, not_below_zero, one_of
-from arbstore.models.market import BookTickerSnapshot, TradeSnapshot
+from arbstore.models.series import BookTickerSnapshot, TradeSnapshot
 from arbstore.records import CandleSource
 
 MINUTE = timedelta(minutes=1)
 HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)
 
-# Well inside the retention of the rows: a refresh where they are gone would take their candles too.
+# Well within the retention of the rows: a refresh over removed rows would remove their candles too.
 _MINUTES_REFRESH = Refresh(start_offset=2 * DAY + 12 * HOUR, end_offset=MINUTE, every=5 * MINUTE)
-# What these are made of has no retention: all that became of it is followed, however old.
+# The views below these have no retention, so every change is followed, however old.
 _HOURS_REFRESH = Refresh(start_offset=None, end_offset=HOUR, every=30 * MINUTE)
 _DAYS_REFRESH = Refresh(start_offset=None, end_offset=HOUR, every=6 * HOUR)
 
 
 class CandleRollup(Base):
-    """One-minute bars of rows that were removed, or may be; kept for good. `source` is what they are made of."""
+    """One-minute candles of rows that were removed or may be. They are kept forever; `source` names the rows."""
 
     __tablename__ = "candle_rollups"
     __table_args__ = (
@@ -72,17 +72,19 @@ class CandleRollup(Base):
     created_at: Mapped[ReceivedAt] = mapped_column(comment="when the last of its rows was received")
 
 
-# What a bar says, by name; of quotes there is no volume, turnover and number of trades, of trades no number of quotes.
-BAR = {column.name: column.type for column in CandleRollup.__table__.c if column.name not in ("symbol_id", "source")}
+# The columns of a candle, with their types. Candles of quotes leave out volume, turnover and number of trades. Candles
+# of trades leave out the number of quotes.
+_KEY = ("symbol_id", "source")
+COLUMNS = {column.name: column.type for column in CandleRollup.__table__.c if column.name not in _KEY}
 
 
-def bar_of(stored: FromClause) -> list[ColumnElement[Any]]:
-    """Return the columns of stored bars, null for what they do not say."""
-    return [stored.c[name] if name in stored.c else cast(null(), kind).label(name) for name, kind in BAR.items()]
+def stored_columns(stored: FromClause) -> list[ColumnElement[Any]]:
+    """Return the columns of stored candles, null for those that they leave out."""
+    return [stored.c[name] if name in stored.c else cast(null(), kind).label(name) for name, kind in COLUMNS.items()]
 
 
-def trade_bar(trades: FromClause) -> list[ColumnElement[Any]]:
-    """Return what a bar says of trades; those of one instant are in the order of their ids as text."""
+def from_trades(trades: FromClause) -> list[ColumnElement[Any]]:
+    """Return the columns of a candle of trades. Trades of one instant are sorted by their ids as text."""
     order = trades.c.timestamp, trades.c.trade_id
     return [
         *_prices(trades.c.price, *order),
@@ -93,8 +95,8 @@ def trade_bar(trades: FromClause) -> list[ColumnElement[Any]]:
     ]
 
 
-def quote_bar(quotes: FromClause) -> list[ColumnElement[Any]]:
-    """Return what a bar says of the mids of quotes, (bid + ask) / 2."""
+def from_quotes(quotes: FromClause) -> list[ColumnElement[Any]]:
+    """Return the columns of a candle of the mids of quotes, (bid + ask) / 2."""
     return [
         *_prices((quotes.c.bid_price + quotes.c.ask_price) / literal_column("2", Double), quotes.c.timestamp),
         func.count().label("num_quotes"),
@@ -102,20 +104,20 @@ def quote_bar(quotes: FromClause) -> list[ColumnElement[Any]]:
     ]
 
 
-def merged_bar(bars: FromClause) -> list[ColumnElement[Any]]:
-    """Return what a longer bar says that is made of shorter ones; sums where they have any."""
+def merged(shorter: FromClause) -> list[ColumnElement[Any]]:
+    """Return the columns of a longer candle that is made of shorter ones, which may leave columns out."""
     return [
-        _first(bars.c.open, bars.c.timestamp).label("open"),
-        func.max(bars.c.high).label("high"),
-        func.min(bars.c.low).label("low"),
-        _last(bars.c.close, bars.c.timestamp).label("close"),
-        *(func.sum(bars.c[name]).label(name) for name in ("volume", "turnover") if name in bars.c),
+        _first(shorter.c.open, shorter.c.timestamp).label("open"),
+        func.max(shorter.c.high).label("high"),
+        func.min(shorter.c.low).label("low"),
+        _last(shorter.c.close, shorter.c.timestamp).label("close"),
+        *(func.sum(shorter.c[name]).label(name) for name in ("volume", "turnover") if name in shorter.c),
         *(
-            cast(func.sum(bars.c[name]), BigInteger).label(name)
+            cast(func.sum(shorter.c[name]), BigInteger).label(name)
             for name in ("num_trades", "num_quotes")
-            if name in bars.c
+            if name in shorter.c
         ),
-        func.max(bars.c.created_at).label("created_at"),
+        func.max(shorter.c.created_at).label("created_at"),
     ]
 
 
@@ -128,7 +130,7 @@ def _prices(price: ColumnElement[Any], *order: ColumnElement[Any]) -> list[Colum
     ]
 
 
-# Not TimescaleDB's first() and last(): by two columns they take a row, which parallel workers cannot hand over.
+# TimescaleDB's first() and last() need a row type to sort by two columns, and parallel workers cannot pass rows on.
 def _first(value: ColumnElement[Any], *order: ColumnElement[Any]) -> ColumnElement[Any]:
     return func.array_agg(aggregate_order_by(value, *order))[1]
 
@@ -139,33 +141,33 @@ def _last(value: ColumnElement[Any], *order: ColumnElement[Any]) -> ColumnElemen
 
 @dataclass(frozen=True, slots=True)
 class RollUp:
-    """How the candles of one source are made: of which rows, what a bar says of them, and the views of it."""
+    """How the candles of one source are made: their rows, their columns, and their views."""
 
     source: CandleSource
     rows: Table
-    bar: tuple[ColumnElement[Any], ...]
+    columns: tuple[ColumnElement[Any], ...]
     minutes: ContinuousAggregate
     hours: ContinuousAggregate
     days: ContinuousAggregate
 
     @property
     def views(self) -> tuple[ContinuousAggregate, ...]:
-        """The views, each after the one that it is stacked on."""
+        """The views, each after the view that it reads."""
         return self.minutes, self.hours, self.days
 
 
-def _roll_up(source: CandleSource, rows: Table, bar: list[ColumnElement[Any]], name: str) -> RollUp:
-    minutes = _view(f"{name}_1m", rows, MINUTE, bar, _MINUTES_REFRESH, 7 * DAY)
-    hours = _view(f"{name}_1h", minutes.table, HOUR, merged_bar(minutes.table), _HOURS_REFRESH, 365 * DAY)
-    days = _view(f"{name}_1d", hours.table, DAY, merged_bar(hours.table), _DAYS_REFRESH, 3650 * DAY)
-    return RollUp(source, rows, tuple(bar), minutes, hours, days)
+def _roll_up(source: CandleSource, rows: Table, columns: list[ColumnElement[Any]], name: str) -> RollUp:
+    minutes = _view(f"{name}_1m", rows, MINUTE, columns, _MINUTES_REFRESH, 7 * DAY)
+    hours = _view(f"{name}_1h", minutes.table, HOUR, merged(minutes.table), _HOURS_REFRESH, 365 * DAY)
+    days = _view(f"{name}_1d", hours.table, DAY, merged(hours.table), _DAYS_REFRESH, 3650 * DAY)
+    return RollUp(source, rows, tuple(columns), minutes, hours, days)
 
 
 def _view(
-    name: str, over: Table, width: timedelta, bar: list[ColumnElement[Any]], refresh: Refresh, chunk: timedelta
+    name: str, over: Table, width: timedelta, columns: list[ColumnElement[Any]], refresh: Refresh, chunk: timedelta
 ) -> ContinuousAggregate:
     bucket = time_bucket(width, over.c.timestamp)
-    query = select(over.c.symbol_id, bucket.label("timestamp"), *bar).group_by(over.c.symbol_id, bucket)
+    query = select(over.c.symbol_id, bucket.label("timestamp"), *columns).group_by(over.c.symbol_id, bucket)
     return ContinuousAggregate(name, Base.metadata, query, refresh=refresh, chunk_interval=chunk)
 
 
@@ -174,7 +176,7 @@ _QUOTES: Table = BookTickerSnapshot.__table__
 
 ROLL_UPS: Mapping[CandleSource, RollUp] = MappingProxyType(
     {
-        CandleSource.TRADES: _roll_up(CandleSource.TRADES, _TRADES, trade_bar(_TRADES), "trade_candles"),
-        CandleSource.QUOTES: _roll_up(CandleSource.QUOTES, _QUOTES, quote_bar(_QUOTES), "quote_candles"),
+        CandleSource.TRADES: _roll_up(CandleSource.TRADES, _TRADES, from_trades(_TRADES), "trade_candles"),
+        CandleSource.QUOTES: _roll_up(CandleSource.QUOTES, _QUOTES, from_quotes(_QUOTES), "quote_candles"),
     }
 )

@@ -1,7 +1,6 @@
-"""Immutable records in and out, and `columns`, which turns a batch of them into checked columns."""
+"""Immutable records, and `columns`, which turns a batch of them into checked columns."""
 
-from arbstore.records.base import Record
-from arbstore.records.batch import columns
+from arbstore.records.batch import Record, columns, parse
 from arbstore.records.reference import Exchange, Listing, MarketType, Symbol, SymbolType
 from arbstore.records.snapshots import (
     Balance,
@@ -14,10 +13,6 @@ from arbstore.records.snapshots import (
     OrderFlow,
     Side,
     Snapshot,
-    Tick,
-    Trade,
-)
-from arbstore.records.stored import (
     StoredBalance,
     StoredBookTicker,
     StoredCandle,
@@ -27,6 +22,8 @@ from arbstore.records.stored import (
     StoredOrderFlow,
     StoredTick,
     StoredTrade,
+    Tick,
+    Trade,
 )
 from arbstore.records.timeframes import CandleSource, Timeframe
 
@@ -61,4 +58,5 @@ __all__ = [
     "Timeframe",
     "Trade",
     "columns",
+    "parse",
 ]

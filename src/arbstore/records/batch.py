@@ -1,4 +1,4 @@
-"""From a batch of records or mappings to columns that are fit to store: whole, or not at all."""
+"""The base of all records, and `columns`, which checks a batch of them as a whole."""
 
 from __future__ import annotations
 
@@ -7,20 +7,26 @@ from functools import lru_cache
 from itertools import repeat
 from operator import attrgetter, is_, le
 from types import MappingProxyType
-from typing import Annotated, Any, NamedTuple, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, ClassVar, NamedTuple, get_args, get_origin, get_type_hints
 
 import msgspec
 
 from arbstore.errors import ValidationError
-from arbstore.records.base import Record
 from arbstore.records.rules import Rule
+
+
+# Records hold plain values and never form a cycle, so the garbage collector need not walk millions of them.
+class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """Base of all records. A record is immutable; `insert` checks its values, the constructor does not."""
+
+    ascending: ClassVar[tuple[tuple[str, str], ...]] = ()  # pairs (a, b) of fields that must satisfy a <= b
 
 
 class _Field(NamedTuple):
     name: str
     rule: Rule
     optional: bool
-    default: Any  # msgspec.NODEFAULT where there is none
+    default: Any  # msgspec.NODEFAULT if the field is required
 
 
 @lru_cache(maxsize=64)
@@ -45,10 +51,10 @@ def _rule(hint: Any) -> Rule:
 
 
 def columns(kind: type[Record], rows: Iterable[Record | Mapping[str, Any]]) -> dict[str, list[Any]]:
-    """Return one list a field of `kind`, checked and in the form that is stored, in the order of `rows`.
+    """Return one list for each field of `kind`: checked values in the form that is stored, in the order of `rows`.
 
-    A row is a record of that kind or a mapping with its fields. The first bad value, in the order of the fields,
-    raises ValidationError with row, field and reason.
+    A row is a record of that kind or a mapping with its fields. The first bad value raises ValidationError with its
+    row, field and reason. Fields are checked in the order of the record.
     """
     batch = rows if isinstance(rows, list | tuple) else list(rows)
     fields = _fields(kind)
@@ -75,7 +81,7 @@ def _row(kind: type[Record], fields: Mapping[str, _Field], row: Any, number: int
     for name in row:
         if name not in fields:
             raise ValidationError(
-                f"is no field of {kind.__name__}: those are {', '.join(fields)}", field=str(name), row=number
+                f"is not a field of {kind.__name__}, whose fields are {', '.join(fields)}", field=str(name), row=number
             )
     return [row.get(name, field.default) for name, field in fields.items()]
 
@@ -106,3 +112,11 @@ def _check_ascending(low: str, high: str, table: Mapping[str, Sequence[Any]]) ->
     for number, (below, above) in enumerate(zip(table[low], table[high], strict=True)):
         if below > above:
             raise ValidationError(f"{below} is above {high} {above}", field=low, row=number)
+
+
+def parse(kind: type[Record], field: str, value: object, *, argument: str) -> Any:
+    """Return one value as the field of `kind` stores it; raise ValidationError that names `argument`."""
+    try:
+        return _fields(kind)[field].rule.parse(value)
+    except ValueError as error:
+        raise ValidationError(str(error), field=argument) from error

@@ -1,4 +1,4 @@
-"""Exchanges and symbols: what the time series are about."""
+"""Exchanges and symbols, which the time series refer to."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from enum import StrEnum
 from typing import Annotated
 
 from arbstore.records import rules
-from arbstore.records.base import Record
+from arbstore.records.batch import Record
 
 
 class MarketType(StrEnum):
-    """What an exchange account trades; the ending of its enum value."""
+    """The market that an exchange account trades on. The enum value of an exchange ends with it."""
 
     SPOT = "SPOT"
     FUTURES = "FUTURES"
@@ -21,7 +21,7 @@ class MarketType(StrEnum):
 
 
 class SymbolType(StrEnum):
-    """What kind of contract a symbol is."""
+    """The kind of contract that a symbol is."""
 
     SPOT = "SPOT"
     PERPETUAL = "PERPETUAL"
@@ -44,8 +44,8 @@ class Exchange(Record, frozen=True, kw_only=True):
 class Listing(Record, frozen=True, kw_only=True):
     """A symbol as an exchange lists it.
 
-    `contract_size` is what one contract is worth, in the base (linear) or in the quote (inverse) currency; None
-    where it is not known. `expiry` belongs to dated contracts only.
+    `contract_size` is the worth of one contract, in the base currency (linear) or the quote currency (inverse); None
+    if it is not known. Only dated contracts have an `expiry`.
     """
 
     symbol_base: Annotated[str, rules.ticker]

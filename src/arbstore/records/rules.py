@@ -1,4 +1,4 @@
-"""What a field may hold: each rule knows when a whole column is fit to store, and how to make one value so."""
+"""Rules for the values of fields. A rule checks a whole column at once, or converts one value with a clear error."""
 
 from __future__ import annotations
 
@@ -13,19 +13,22 @@ from enum import Enum, StrEnum
 from operator import attrgetter
 from typing import Any
 
+from arbstore.errors import ValidationError
+
 _INFINITY = math.inf
 # Seconds read as milliseconds land in January 1970, milliseconds read as seconds in the year 56000.
 _EARLIEST = datetime(1971, 1, 1, tzinfo=UTC)
 _LATEST = datetime(9999, 12, 30, tzinfo=UTC)  # a day from the end, for zones west of Greenwich
+BEGINNING = datetime.min.replace(tzinfo=UTC)
 _TZINFO = attrgetter("tzinfo")
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """`fits` tells of a column in one pass whether it can be stored as it is; `parse` is asked where it does not.
+    """`fits` says in one pass whether a column can be stored as it is. If it cannot, `parse` is called for each value.
 
-    `parse` returns the value as it is stored, and raises ValueError with the reason where there is none.
+    `parse` returns the value as it is stored, or raises ValueError with the reason.
     """
 
     fits: Callable[[Sequence[Any]], bool]
@@ -33,7 +36,7 @@ class Rule:
 
 
 def _all_are(kind: type, column: Sequence[Any]) -> bool:
-    return {kind}.issuperset(map(type, column))  # not of a subclass either: those may compare and print otherwise
+    return {kind}.issuperset(map(type, column))  # no subclass either: it may compare and print differently
 
 
 def _shown(value: object) -> str:
@@ -43,7 +46,7 @@ def _shown(value: object) -> str:
 
 def _number(value: Any, kind: type[float] | type[Decimal]) -> Any:
     try:
-        # repr() is the shortest text of a float: Decimal(0.1) would be the 55 digits behind it.
+        # repr() is a float's shortest text; Decimal(0.1) would have the 55 digits of its exact value.
         return kind(repr(float(value)) if kind is Decimal and isinstance(value, float) else value)
     except (TypeError, ValueError, InvalidOperation, OverflowError):
         raise ValueError(f"must be a number, is {_shown(value)}") from None
@@ -51,7 +54,7 @@ def _number(value: Any, kind: type[float] | type[Decimal]) -> Any:
 
 def _bounded(kind: type[float] | type[Decimal], phrase: str, inside: Callable[[Any], bool]) -> Rule:
     def parse(value: Any) -> Any:
-        if value is None or "bool" in type(value).__name__:  # numpy's is no bool, and converts to 1.0
+        if value is None or "bool" in type(value).__name__:  # numpy's bool is another type, and converts to 1.0
             raise ValueError(f"must be a number, is {_shown(value)}")
         number = _number(value, kind)
         if not math.isfinite(number) or not inside(number):
@@ -65,7 +68,7 @@ def _floats(inside: Callable[[float], bool]) -> Callable[[Sequence[Any]], bool]:
     has_top = not inside(sys.float_info.max)
 
     def fits(column: Sequence[Any]) -> bool:
-        # NaN is in no order, but it is in the sum; a sum that overflows has each value looked at by itself.
+        # min() and max() miss a NaN, the sum does not. If the sum overflows, each value is checked by itself.
         return _all_are(float, column) and (
             not column or (math.isfinite(sum(column)) and inside(min(column)) and (not has_top or inside(max(column))))
         )
@@ -101,19 +104,19 @@ def _moment(ahead: timedelta | None) -> Rule:
         if isinstance(value, str):
             value = datetime.fromisoformat(value)
         if not isinstance(value, datetime):
-            raise ValueError(f"must be a datetime, is {_shown(value)}: epochs are ambiguous, convert them first")
+            raise ValueError(f"must be a datetime, is {_shown(value)}: convert an epoch first, its unit is ambiguous")
         if value.utcoffset() is None:
             raise ValueError(f"must be aware, {value} has no time zone: give it tzinfo=UTC")
         if value < _EARLIEST:
             raise ValueError(f"{value} is before 1971: were seconds read as milliseconds?")
         if value > latest():
             raise ValueError(f"{value} is too far in the future: were milliseconds read as seconds?")
-        # Not one of a subclass: pandas' has nanoseconds, by which two of one microsecond would be two keys.
+        # pandas' subclass has nanoseconds: two of one microsecond would be two keys.
         utc = value.astimezone(UTC)
         return datetime(utc.year, utc.month, utc.day, utc.hour, utc.minute, utc.second, utc.microsecond, UTC)
 
     def fits(column: Sequence[Any]) -> bool:
-        # Of other zones two datetimes can be one instant and not equal: in the hour that clocks repeat.
+        # In other zones two datetimes can be one instant and yet differ: in the hour that clocks repeat.
         if not _all_are(datetime, column) or list(map(_TZINFO, column)).count(UTC) < len(column):
             return False
         return not column or (min(column) >= _EARLIEST and max(column) <= latest())
@@ -126,7 +129,7 @@ def _string(phrase: str, normal: Callable[[str], str], pattern: str | None = Non
 
     def is_sound(value: str) -> bool:
         shape = value.strip() if whole is None else whole.fullmatch(value)
-        # A lone surrogate is no character, and PostgreSQL's texts hold no NUL.
+        # PostgreSQL's texts cannot hold a lone surrogate or a NUL.
         return bool(shape) and (value.isascii() or not _SURROGATES.search(value)) and "\x00" not in value
 
     def parse(value: Any) -> str:
@@ -142,7 +145,7 @@ def _string(phrase: str, normal: Callable[[str], str], pattern: str | None = Non
 
 
 def choice(options: type[StrEnum]) -> Rule:
-    """Return the rule of a field that holds one of the enum's values; letter case does not matter."""
+    """Return the rule of a field that holds a value of the enum; letter case does not matter."""
     members = {member.value.lower(): member for member in options}
     accepted = set(options)
 
@@ -170,6 +173,29 @@ def _is_storable(value: Decimal) -> bool:
 def _unit_lowered(value: str) -> str:
     value = value.strip()
     return value if value.endswith("M") else value.lower()  # 1M is a month, 1m a minute
+
+
+def in_utc(moment: datetime, field: str) -> datetime:
+    """Return an aware datetime in UTC; raise ValidationError, which names `field`, for anything else.
+
+    Wall clocks repeat an hour, and Python compares two datetimes of one zone without their offsets.
+    """
+    if not isinstance(moment, datetime):
+        raise ValidationError(f"must be a datetime, is {moment!r}", field=field)
+    if moment.utcoffset() is None:
+        raise ValidationError(f"must be aware, {moment} has no time zone: give it tzinfo=UTC", field=field)
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:  # within a day of the years 1 or 9999
+        return moment.replace(tzinfo=UTC)
+
+
+def ago(age: timedelta, end: datetime | None = None) -> datetime:
+    """Return the moment `age` before `end` (default: now), but never one before the year 1."""
+    try:
+        return (end or datetime.now(UTC)) - age
+    except OverflowError:
+        return BEGINNING
 
 
 positive = _bounded(float, "> 0 and finite", lambda value: 0 < value < _INFINITY)

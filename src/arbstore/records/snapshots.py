@@ -1,4 +1,4 @@
-"""What collectors write: one record a row, each field with the rule it must satisfy."""
+"""The records of the time series: what collectors write, each field with its rule, and what reads return."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Annotated, ClassVar
 
 from arbstore.records import rules
-from arbstore.records.base import Record
+from arbstore.records.batch import Record
 
 
 class Side(StrEnum):
@@ -19,7 +19,7 @@ class Side(StrEnum):
 
 
 class CollectorState(StrEnum):
-    """What a collector says of itself."""
+    """The state that a collector reports."""
 
     STARTING = "starting"
     RUNNING = "running"
@@ -37,9 +37,9 @@ ExchangeId = Annotated[int, rules.small_identifier]
 
 
 class Snapshot(Record, frozen=True, kw_only=True):
-    """What a time series is made of: `timestamp` is the exchange's clock, `created_at` the collector's.
+    """Base of the rows of time series. `timestamp` is the exchange's clock, `created_at` the collector's.
 
-    `created_at` is the server's clock where it is not given, and stays what it was where a row is given once more.
+    Without `created_at` the database server's clock is stored. Writing an unchanged row again keeps its `created_at`.
     """
 
     timestamp: Timestamp
@@ -72,7 +72,7 @@ class BookTicker(Snapshot, frozen=True, kw_only=True):
 
 
 class Trade(Snapshot, frozen=True, kw_only=True):
-    """One trade, by the exchange's own id."""
+    """One trade, identified by the exchange's own id."""
 
     symbol_id: SymbolId
     trade_id: Annotated[str, rules.name]
@@ -93,7 +93,7 @@ class FundingRate(Snapshot, frozen=True, kw_only=True):
 
 
 class Balance(Snapshot, frozen=True, kw_only=True):
-    """What an account holds of one asset, in units of that asset."""
+    """The balances of one asset in an account, in units of that asset."""
 
     exchange_id: ExchangeId
     asset_name: Annotated[str, rules.ticker]
@@ -105,7 +105,7 @@ class Balance(Snapshot, frozen=True, kw_only=True):
 
 
 class Opportunity(Snapshot, frozen=True, kw_only=True):
-    """A seen chance to buy on one exchange and sell on another; `symbol_id` is the bought symbol."""
+    """An observed chance to buy on one exchange and sell on another; `symbol_id` is the symbol bought."""
 
     symbol_id: SymbolId
     buy_exchange_id: ExchangeId
@@ -132,7 +132,7 @@ class OrderFlow(Snapshot, frozen=True, kw_only=True):
 
 
 class CollectorStatus(Snapshot, frozen=True, kw_only=True):
-    """What one collector on one exchange said of itself."""
+    """The state that one collector on one exchange reported."""
 
     exchange_id: ExchangeId
     collector: Annotated[str, rules.name]
@@ -169,3 +169,90 @@ class Candle(Snapshot, frozen=True, kw_only=True):
     volume: Annotated[float | None, rules.not_negative] = None
     vwap: Annotated[float | None, rules.positive] = None
     num_trades: Annotated[int | None, rules.count] = None
+
+
+# What reads return: the snapshot with the names of its exchange (an enum value) and of its symbol. Each is a subclass
+# of its snapshot, so rows that one database returned can be inserted into another. The fields are repeated because
+# msgspec gives a struct only one base with fields, and because type checkers see them here.
+class StoredBookTicker(BookTicker, frozen=True, kw_only=True):
+    """A book ticker as read back."""
+
+    exchange: str
+    symbol_base: str
+    symbol_quote: str
+    exchange_symbol: str
+    created_at: datetime
+
+
+class StoredTrade(Trade, frozen=True, kw_only=True):
+    """A trade as read back."""
+
+    exchange: str
+    symbol_base: str
+    symbol_quote: str
+    exchange_symbol: str
+    created_at: datetime
+
+
+class StoredFundingRate(FundingRate, frozen=True, kw_only=True):
+    """A funding rate as read back."""
+
+    exchange: str
+    symbol_base: str
+    symbol_quote: str
+    exchange_symbol: str
+    created_at: datetime
+
+
+class StoredOpportunity(Opportunity, frozen=True, kw_only=True):
+    """An opportunity as read back; `exchange` and the names belong to the symbol bought."""
+
+    exchange: str
+    symbol_base: str
+    symbol_quote: str
+    exchange_symbol: str
+    created_at: datetime
+
+
+class StoredOrderFlow(OrderFlow, frozen=True, kw_only=True):
+    """Order-flow metrics as read back."""
+
+    exchange: str
+    symbol_base: str
+    symbol_quote: str
+    exchange_symbol: str
+    created_at: datetime
+
+
+class StoredTick(Tick, frozen=True, kw_only=True):
+    """A tick as read back."""
+
+    exchange: str
+    symbol_base: str
+    symbol_quote: str
+    exchange_symbol: str
+    created_at: datetime
+
+
+class StoredCandle(Candle, frozen=True, kw_only=True):
+    """A candle as read back."""
+
+    exchange: str
+    symbol_base: str
+    symbol_quote: str
+    exchange_symbol: str
+    created_at: datetime
+
+
+class StoredBalance(Balance, frozen=True, kw_only=True):
+    """A balance as read back."""
+
+    exchange: str
+    created_at: datetime
+
+
+class StoredCollectorStatus(CollectorStatus, frozen=True, kw_only=True):
+    """A collector's status as read back."""
+
+    exchange: str
+    created_at: datetime

@@ -1,40 +1,36 @@
-"""Candles: as feeds deliver them, and rolled up from our own trades and quotes."""
+"""Candles, as feeds deliver them, and as they are made from our own trades and quotes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from enum import Enum
 from typing import Any, TypeVar
 
 from sqlalchemy import func, select
 
-from alembic_timescaledb.materialized import materialized
-from alembic_timescaledb.retention import refresh_windows
-from arbstore import locks, models
+from alembic_timescaledb.server import materialized, refresh_windows
+from arbstore import locks
 from arbstore.errors import ValidationError
 from arbstore.models.rollups import HOUR, ROLL_UPS, RollUp
+from arbstore.postgres.history import HistoryQuery, checked_range
 from arbstore.records import Candle, CandleSource, StoredCandle, Timeframe, rules
-from arbstore.services.bars import Bars
-from arbstore.services.query import Query, Window, checked_window
-from arbstore.services.rolling import MINUTES, roll_up_between
-from arbstore.services.series import SymbolSeries
-from arbstore.services.service import ago, as_records
+from arbstore.records.rules import ago
+from arbstore.services.rollup_reads import MadeCandles
+from arbstore.services.rollup_writes import MINUTES, roll_up_between
+from arbstore.services.series import Series
+from arbstore.services.service import as_records
 
 T = TypeVar("T")
 
 _SOURCE = rules.choice(CandleSource)
-# Where bars are rare more time is looked through at once; but no more than this many times as much as before.
+# If few candles are found, the next query covers more time, but at most this many times as much.
 _WIDER = 8
 
 
-class Candles(SymbolSeries[Candle, StoredCandle]):
+class Candles(Series[Candle, StoredCandle]):
     """Candles of symbols, by timeframe."""
-
-    table = models.Candle.__table__
-    record = Candle
-    stored = StoredCandle
-    part = "timeframe"
 
     async def latest(
         self,
@@ -45,12 +41,12 @@ class Candles(SymbolSeries[Candle, StoredCandle]):
         timeframe: str | None = None,
         max_age: timedelta | None = None,
     ) -> list[StoredCandle]:
-        """Return the newest row of each active symbol and timeframe that the filters leave, by exchange and pair.
+        """Return the newest candle of each active symbol and timeframe that the filters leave, by exchange and pair.
 
-        Those without a row, or without one younger than `max_age`, are left out. Raises UnknownExchangeError.
+        Only candles that feeds delivered are returned. Series without one younger than `max_age` are left out. Raises
+        UnknownExchangeError.
         """
-        part = None if timeframe is None else _checked(timeframe)
-        return await self._latest_of_pairs(exchange, base, quote, max_age, part)
+        return await super().latest(exchange, base, quote, timeframe=timeframe, max_age=max_age)
 
     async def history(
         self,
@@ -64,106 +60,89 @@ class Candles(SymbolSeries[Candle, StoredCandle]):
         until: datetime | None = None,
         limit: int | None = None,
     ) -> list[StoredCandle]:
-        """Return the candles of the pair's active, undated symbol that begin in [since, until), oldest first.
+        """Return the candles of the pair that begin at `since` or later and before `until`, oldest first.
 
-        With `limit`, the newest that many of them. `source` says which: of `feed`, as an exchange delivered them; of
-        `trades`, or of the mids of `quotes`, rolled up from what is stored, also where it has outlived its retention.
-        Of those a timeframe is 1 minute or more, and a whole number of them fills a day, or it is 1w (from Monday on),
-        1M, 2M, 3M, 4M, 6M or 12M (from the 1st on), in UTC; a time without rows has no candle; the newest one may be
-        of a bar that has not ended; candles of quotes have no volume, vwap and number of trades; and `created_at` is
-        when the last row of each was received.
+        The pair stands for its active symbol without expiry. With `limit`, only the newest that many are returned.
+        With the source `feed` the candles are as an exchange delivered them. With `trades` they are made from stored
+        trades, with `quotes` from the mids of stored book tickers; these outlive the rows they come from.
 
-        Raises UnknownExchangeError and UnknownSymbolError, ValidationError for a timeframe or a source that is none.
+        The timeframe of a made candle divides a day, or is 1w, or a number of months that divides a year. Weeks begin
+        on Monday, months on the 1st, in UTC. A time without rows has no candle. The newest candle may be unfinished.
+        Candles of quotes have no volume, vwap or number of trades. `created_at` is when the last of the rows was
+        received. Raises UnknownExchangeError, UnknownSymbolError, and ValidationError for a bad timeframe or source.
         """
-        return await self._read(await self._symbol_id(exchange, base, quote), timeframe, source, (since, until, limit))
+        window = {"since": since, "until": until, "limit": limit}
+        return await super().history(exchange, base, quote, timeframe, source=source, **window)
 
-    async def history_by_id(
-        self,
-        symbol_id: int,
-        *,
-        timeframe: str | None = None,
-        source: str | Enum = CandleSource.FEED,
-        since: datetime | None = None,
-        until: datetime | None = None,
-        limit: int | None = None,
-    ) -> list[StoredCandle]:
-        """Return what `history` does, of any symbol: dated contracts and delisted ones have only this way.
+    async def query(self, *series: Any, source: str | Enum = CandleSource.FEED, **more: Any) -> HistoryQuery:
+        """Return the query that `history` runs."""
+        return _from_source(await super().query(*series, **more), source)
 
-        Of `feed` the timeframe may be left out: then it is the rows of all, in their order at each instant.
+    async def query_by_id(self, symbol_id: int, *, source: str | Enum = CandleSource.FEED, **more: Any) -> HistoryQuery:
+        """Return the query that `history_by_id` runs: it takes `timeframe` and `source` by name.
+
+        Without a timeframe it is for the candles of all timeframes; only the source `feed` allows that.
         """
-        if timeframe is None and _source(source) is CandleSource.FEED:
-            return await self._history_of(symbol_id, (since, until, limit))
-        if timeframe is None:
-            raise ValidationError("is missing: roll-ups are of one, such as 1m", field="timeframe")
-        return await self._read(symbol_id, timeframe, source, (since, until, limit))
+        return _from_source(await super().query_by_id(symbol_id, **more), source)
 
-    async def query(self, read: str, *given: Any, **options: Any) -> Query | None:
-        """Return what feeds' candles are asked for with; None for roll-ups, which are made of several queries."""
-        if _source(options.get("source", CandleSource.FEED)) is not CandleSource.FEED:
-            return None
-        return await super().query(read, *given, **options)
+    async def fetch(self, query: HistoryQuery) -> list[StoredCandle]:
+        """Run the query, and return its candles, oldest first."""
+        if query.source is None:
+            return await super().fetch(query)
+        made_from = ROLL_UPS[CandleSource(query.source)]
+        views = await self._on_connection(lambda connection: materialized(connection, made_from.views))
+        return await self._make(MadeCandles(made_from, query.series["symbol_id"], views), query)
 
     async def roll_up(self, source: str | Enum, since: datetime, until: datetime) -> int:
-        """Store the candles of one minute that begin in [since, until), of all symbols; return how many changed.
+        """Make and store the one-minute candles of all symbols that begin in [since, until); return how many changed.
 
-        For rows that will go without a cleanup: those that are older than a server's own job keeps, or looks for
-        candles of. `source` is `trades` or `quotes`. A stored candle stands if there are fewer rows of its minute than
-        it was made of, so let all be there; the minute that runs is left out. Others that do so wait for the end of the
-        session's transaction. Raises ValidationError for another source, and for what is no window.
+        Use it for rows that are too old for the server's own job, which would drop them without a candle. `source` is
+        `trades` or `quotes`. A stored candle is replaced only by one that is made from at least as many rows. So call
+        this while all rows of a minute are stored. The current minute is left out. Other calls wait until the session's
+        transaction ends. Raises ValidationError for another source or a bad range.
         """
         rolled = _rolled(source)
-        begin, end, _ = checked_window((since, until, None))
+        begin, end = checked_range(since, until)
         assert begin is not None and end is not None  # noqa: S101, PT018 # both were given
         begin, end = MINUTES.ceil(begin), MINUTES.ceil(min(end, MINUTES.floor(datetime.now(UTC))))
-        # One after the other: of rows that neither has committed both would make a candle of their own.
+        # One at a time: two that run at once would each make a candle from the rows that it sees.
         await self._execute(select(func.pg_advisory_xact_lock(locks.ROLL_UP)))
         views = await self._on_connection(lambda connection: materialized(connection, rolled.views))
         result = await self._execute(roll_up_between(rolled, begin, end, views))
         return int(result.rowcount)  # type: ignore[attr-defined] # an insert's result has one
 
     async def unrefreshed_before(self, source: str | Enum) -> datetime | None:
-        """Return the moment before which the server looks for no candles of the rows, so that they need a `roll_up`.
+        """Return the moment before which the server makes no candles of new rows, so that they need a `roll_up`.
 
-        It is an hour inside of what the refresh of the minutes reaches, for a job that is late. None where the server
-        keeps no candles computed, or all. Raises ValidationError for another source than `trades` and `quotes`.
+        It leaves an hour of safety for a job that runs late. None means that the server makes no candles by itself, or
+        makes all of them. Raises ValidationError for another source than `trades` and `quotes`.
         """
         rolled = _rolled(source)
         windows = await self._on_connection(lambda connection: refresh_windows(connection, rolled.rows.name))
         window = windows.get(rolled.minutes.name)
         return None if window is None else ago(window - HOUR)
 
-    async def _read(self, symbol_id: int, timeframe: str, source: str | Enum, window: Window) -> list[StoredCandle]:
-        wanted = _source(source)
-        if wanted is CandleSource.FEED:
-            return await self._history_of(symbol_id, window, timeframe=_checked(timeframe))
-        length = _evenly(timeframe)
-        names = await self._names(symbol_id)
-        rolled = ROLL_UPS[wanted]
-        views = await self._on_connection(lambda connection: materialized(connection, rolled.views))
-        return await self._rolled_up(Bars(rolled, symbol_id, views), length, window, names)
-
-    async def _rolled_up(
-        self, bars: Bars, timeframe: Timeframe, window: Window, names: Mapping[str, str]
-    ) -> list[StoredCandle]:
-        since, until, limit = _edges(timeframe, checked_window(window))
-        constants = {**names, "symbol_id": bars.symbol_id, "timeframe": timeframe.text}
+    async def _make(self, made: MadeCandles, query: HistoryQuery) -> list[StoredCandle]:
+        timeframe = Timeframe.parse(query.series["timeframe"])
+        since, until = _first_begin(timeframe, query.since), _first_begin(timeframe, query.until)
         found: list[StoredCandle] = []
-        width = 0 if limit is None else limit
-        while limit is None or len(found) < limit:
-            rows, first, last = tuple((await self._execute(bars.extent(since, until))).one())
+        width = query.limit or 0
+        while query.limit is None or len(found) < query.limit:
+            rows, first, last = tuple((await self._execute(made.extent(since, until))).one())
             if first is None:
                 break
             begin, end = timeframe.floor(first), timeframe.step(timeframe.floor(last), 1)
-            if limit is not None:
+            if query.limit is not None:
                 begin = max(begin, _back(timeframe, end, width, begin))
-            part = as_records(self.stored, await self._execute(bars.read(timeframe, begin, end, rows)), **constants)
+            candles = await self._execute(made.read(timeframe, begin, end, rows))
+            part = as_records(self.kind.stored, candles, **query.constants)
             found = part + found
             if begin <= timeframe.floor(first):
                 break
             until = begin
-            assert limit is not None  # noqa: S101 # without one it begins with the first
-            width = _wider(width, len(part), limit - len(found))
-        return found if limit is None else found[-limit:]
+            assert query.limit is not None  # noqa: S101 # without one, the first query begins with the first row
+            width = _wider(width, len(part), query.limit - len(found))
+        return found if query.limit is None else found[-query.limit :]
 
 
 def _back(timeframe: Timeframe, end: datetime, bars: int, earliest: datetime) -> datetime:
@@ -174,20 +153,14 @@ def _back(timeframe: Timeframe, end: datetime, bars: int, earliest: datetime) ->
 
 
 def _wider(width: int, found: int, missing: int) -> int:
-    """Return in how many bars' time that many more are found, if they stay as rare as they were."""
+    """Return how many timeframes to cover next to find the missing candles, if they stay as rare as they were."""
     return min(max(missing, missing * width // max(found, 1)), width * _WIDER)
-
-
-def _edges(timeframe: Timeframe, window: Window) -> Window:
-    """Return the window from one beginning of a bar to another; that of a bar is in it if it was before."""
-    since, until, limit = window
-    return _first_begin(timeframe, since), _first_begin(timeframe, until), limit
 
 
 def _first_begin(timeframe: Timeframe, moment: datetime | None) -> datetime | None:
     try:
         return None if moment is None else timeframe.ceil(moment)
-    except OverflowError:  # within a bar of the beginning, or the end, of all time
+    except OverflowError:  # at the beginning or the end of the years that Python knows
         return moment
 
 
@@ -198,16 +171,19 @@ def _source(given: str | Enum) -> CandleSource:
 def _rolled(source: str | Enum) -> RollUp:
     rolled = ROLL_UPS.get(_source(source))
     if rolled is None:
-        raise ValidationError("is no source of roll-ups: those are trades and quotes", field="source")
+        raise ValidationError(f"must be trades or quotes, is {source!r}", field="source")
     return rolled
 
 
-def _evenly(timeframe: str) -> Timeframe:
-    return _parsed("timeframe", Timeframe.parse, timeframe)
-
-
-def _checked(timeframe: str) -> str:
-    return str(_parsed("timeframe", rules.timeframe.parse, timeframe))
+def _from_source(query: HistoryQuery, source: str | Enum) -> HistoryQuery:
+    """Return the query for candles of this source; check that the timeframe fits candles that are made."""
+    wanted = _source(source)
+    if wanted is CandleSource.FEED:
+        return query
+    if "timeframe" not in query.series:
+        raise ValidationError("is missing: candles of trades and quotes need one, such as 1m", field="timeframe")
+    timeframe = _parsed("timeframe", Timeframe.parse, query.series["timeframe"])
+    return replace(query, series={**query.series, "timeframe": timeframe.text}, source=str(wanted))
 
 
 def _parsed(field: str, parse: Callable[[Any], T], given: object) -> T:

@@ -1,11 +1,11 @@
-"""Exchanges: lookups through the cache, and the table that follows what is configured."""
+"""Exchanges: look-ups through the cache, and a table that follows a list of wanted exchanges."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Hashable, Iterable
 from enum import Enum
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 from sqlalchemy import Column, func, select, update
@@ -22,7 +22,7 @@ _LARGEST_ID = 2**15 - 1
 
 
 class ExchangeSync(NamedTuple):
-    """What a sync did."""
+    """The exchanges that a sync added, updated and deactivated, and how many it left as they were."""
 
     added: tuple[Exchange, ...]
     updated: tuple[Exchange, ...]
@@ -31,7 +31,7 @@ class ExchangeSync(NamedTuple):
 
 
 def enum_value(exchange: str | Enum) -> str:
-    """Return the enum value, in capitals, of an exchange given as a text or as an Enum whose value is one."""
+    """Return the enum value in capitals. `exchange` is a text, or an Enum with a text as its value."""
     try:
         return _in_capitals(exchange)
     except TypeError as error:
@@ -46,29 +46,29 @@ def _in_capitals(exchange: str | Enum) -> str:
 
 
 class Exchanges(Service):
-    """Lookups and writes of exchanges. What is returned is immutable, and may be up to `cache_ttl` old."""
+    """Look-ups and writes of exchanges. The records may be up to `cache_ttl` seconds old."""
 
     async def get(self, exchange_id: int) -> Exchange | None:
-        """Return the exchange by id, None where there is none."""
+        """Return the exchange by id, or None."""
         if not 0 < exchange_id <= _LARGEST_ID:
-            return None  # the server would refuse the number itself
+            return None  # the column's type cannot hold it: the server would raise an error
         kept: Exchange | None = self._cache.exchanges.kept(self._session, exchange_id)
         return kept or await self._load(exchange_id, _TABLE.c.id)
 
     async def get_one(self, exchange_id: int) -> Exchange:
-        """Return the exchange by id; raise UnknownExchangeError where there is none."""
+        """Return the exchange by id; raise UnknownExchangeError if there is none."""
         if (found := await self.get(exchange_id)) is None:
             raise UnknownExchangeError(exchange_id)
         return found
 
     async def by_enum(self, exchange: str | Enum) -> Exchange | None:
-        """Return the exchange by its enum value, such as BINANCE_SPOT, None where there is none."""
+        """Return the exchange by its enum value, such as BINANCE_SPOT, or None."""
         value = enum_value(exchange)
         kept: Exchange | None = self._cache.exchanges.kept(self._session, value)
         return kept or await self._load(value, _TABLE.c.enum_value)
 
     async def by_enum_one(self, exchange: str | Enum) -> Exchange:
-        """Return the exchange by its enum value; raise UnknownExchangeError where there is none."""
+        """Return the exchange by its enum value; raise UnknownExchangeError if there is none."""
         if (found := await self.by_enum(exchange)) is None:
             raise UnknownExchangeError(enum_value(exchange))
         return found
@@ -76,37 +76,38 @@ class Exchanges(Service):
     async def all(self, *, active_only: bool = False) -> tuple[Exchange, ...]:
         """Return the exchanges, by enum value."""
 
-        async def query() -> tuple[Exchange, ...]:
+        async def query() -> tuple[tuple[Exchange, ...], bool]:
             statement = select(_TABLE).order_by(_TABLE.c.enum_value)
             if active_only:
                 statement = statement.where(_TABLE.c.is_active)
-            return tuple(await self._records(Exchange, statement))
+            found, is_current = await self._current(Exchange, statement)
+            return tuple(found), is_current
 
         return await self._cache.exchanges.get(self._session, ("all", active_only), query)
 
     async def add(self, exchange: str | Enum) -> Exchange:
         """Register an exchange; name and market type are the parts of its enum value.
 
-        Raises ValidationError if it is not of the form {EXCHANGE_NAME}_{MARKET_TYPE}, DuplicateError if it is there.
+        Raises ValidationError unless it has the form {EXCHANGE_NAME}_{MARKET_TYPE}, DuplicateError if it is registered.
         """
         value = enum_value(exchange)
         if (added := await self._insert(value)) is None:
-            # Another process may have registered it, after this one had kept that there is none.
+            # Another process may have registered it after this one kept the answer that there is none.
             self._cache.exchanges.invalidate([value, ("all", True), ("all", False)])
             raise DuplicateError(f"exchange {value!r} is registered already", constraint="uq_exchanges_enum_value")
         return added
 
     async def sync(self, exchanges: Iterable[str | Enum]) -> ExchangeSync:
-        """Make the active exchanges those given: add the new, reactivate the known, deactivate the missing.
+        """Make exactly these exchanges active: add new ones, reactivate known ones, deactivate the others.
 
-        Nothing is deleted. Raises ValidationError for an empty list: it would deactivate everything.
+        Nothing is deleted. Raises ValidationError for an empty list, which would deactivate every exchange.
         """
         wanted = {enum_value(exchange) for exchange in exchanges}
         if not wanted:
             raise ValidationError("is empty: that would deactivate every exchange", field="exchanges")
         for value in wanted:
             _parts(value)
-        # Not the rows' locks: those that another sync is about to add have none yet.
+        # Locks on rows would not do: the rows that another sync is about to add have none yet.
         await self._execute(select(func.pg_advisory_xact_lock(locks.EXCHANGES)))
         here = await self._records(Exchange, select(_TABLE))
         known = {exchange.enum_value for exchange in here}
@@ -125,7 +126,7 @@ class Exchanges(Service):
         statement = (
             insert(_TABLE)
             .values(enum_value=value, exchange_name=name, market_type=market_type)
-            # Not an error to be caught: it would end the caller's transaction.
+            # Catching an error would not do: the error ends the caller's transaction.
             .on_conflict_do_nothing(index_elements=["enum_value"])
             .returning(*_TABLE.c)
         )
@@ -148,9 +149,7 @@ class Exchanges(Service):
             self._cache.changed(self._session, self._cache.exchanges, keys)
 
     async def _load(self, key: int | str, column: Column[Any]) -> Exchange | None:
-        async def query() -> Exchange | None:
-            return await self._record(Exchange, select(_TABLE).where(column == key))
-
+        query = partial(self._current_one, Exchange, select(_TABLE).where(column == key))
         return await self._cache.exchanges.load(self._session, key, query)
 
 

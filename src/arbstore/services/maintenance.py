@@ -21,16 +21,15 @@ from sqlalchemy import (
     tuple_,
 )
 
-from alembic_timescaledb import catalog, declared
-from alembic_timescaledb.catalog import HypertableState, Size
-from alembic_timescaledb.materialized import materialized
+from alembic_timescaledb import declared, server
+from alembic_timescaledb.server import HypertableState, Size, materialized
 from arbstore import locks
 from arbstore.errors import CleanupRunningError, ValidationError
 from arbstore.models import Base
 from arbstore.models.rollups import RollUp
+from arbstore.records.rules import ago, in_utc
 from arbstore.services.retention import Retentions, time_series_table
-from arbstore.services.rolling import MINUTES, ROLLED_UP, roll_up_between, roll_up_minutes_of
-from arbstore.services.service import ago, in_utc
+from arbstore.services.rollup_writes import MINUTES, ROLLED_UP, roll_up_between, roll_up_minutes_of
 
 # A table up to this size is counted, row by row; beyond it the server's estimate is taken.
 _COUNTED_BYTES = 64 * 2**20
@@ -113,7 +112,7 @@ class Maintenance(Retentions):
             return Cleanup(table_name, older_than, await self._delete(table, older_than, limit), 0)
         if rolled is not None:
             await self._roll_up(rolled, hypertable, older_than)
-        dropped = await self._on_connection(lambda connection: catalog.drop_chunks(connection, hypertable, older_than))
+        dropped = await self._on_connection(lambda connection: server.drop_chunks(connection, hypertable, older_than))
         return Cleanup(table_name, older_than, 0, dropped)
 
     async def _clean(self, table: str, age: timedelta, batch_size: int) -> Cleanup:
@@ -142,13 +141,13 @@ class Maintenance(Retentions):
 
     async def _roll_up(self, rolled: RollUp, hypertable: HypertableState, older_than: datetime) -> None:
         """Store the candles of the chunks that are wholly older, one chunk's after the other's."""
-        chunks = await self._on_connection(lambda connection: catalog.chunks(connection, hypertable))
+        chunks = await self._on_connection(lambda connection: server.chunks(connection, hypertable))
         views = await self._on_connection(lambda connection: materialized(connection, rolled.views))
         for start, end in sorted({(chunk.start, chunk.end) for chunk in chunks if chunk.end <= older_than}):
             await self._execute(roll_up_between(rolled, MINUTES.floor(start), MINUTES.ceil(end), views))
 
     async def _hypertables(self) -> dict[str, HypertableState]:
-        return await self._on_connection(catalog.hypertables)
+        return await self._on_connection(server.hypertables)
 
     async def _table_stats(self, table: Table, hypertable: HypertableState | None) -> TableStats:
         size = await self._size(table, hypertable)
@@ -161,8 +160,8 @@ class Maintenance(Retentions):
     async def _size(self, table: Table, hypertable: HypertableState | None) -> Size:
         def measure(connection: Connection) -> Size:
             if hypertable is None:
-                return catalog.table_size(connection, table.name)
-            return catalog.hypertable_size(connection, hypertable)
+                return server.table_size(connection, table.name)
+            return server.hypertable_size(connection, hypertable)
 
         return await self._on_connection(measure)
 
@@ -172,7 +171,7 @@ class Maintenance(Retentions):
             return await self._pair(registered)
         if hypertable is None:
             return await self._edges(table)
-        chunks = await self._on_connection(lambda connection: catalog.chunks(connection, hypertable))
+        chunks = await self._on_connection(lambda connection: server.chunks(connection, hypertable))
         if not chunks:
             return None, None
         time = table.c.timestamp

@@ -1,7 +1,7 @@
-"""Pairs as callers name them and as symbols hold them, and the keys under which the reference cache keeps symbols.
+"""Pairs as callers name them, and the keys under which the reference cache keeps symbols.
 
-A symbol is kept under its id, what a pair stands for under a text, and a list under a tuple. The first two are asked
-for most, and a tuple works its hash out anew each time that it is wanted: three times a lookup.
+The key of a symbol is its id, the key of a pair a text, and the key of a list a tuple. Ids and pairs are looked up most
+often, and Python computes the hash of a tuple anew for each look-up.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from arbstore.records import Symbol, SymbolType
 
 
 class Pair(NamedTuple):
-    """A pair of one exchange: without `symbol_type` of any type, without `expiry` undated; `key` is the cache's."""
+    """A pair on one exchange. `symbol_type` None means any type, `expiry` None a contract without one."""
 
     exchange_id: int
     base: str
@@ -27,10 +27,9 @@ class Pair(NamedTuple):
 
 @lru_cache(maxsize=2**15)
 def named(exchange_id: int, base: str, quote: str, symbol_type: str | None, expiry: datetime | None) -> Pair:
-    """Return the pair of these names, however they are written; each way of writing is worked out once.
+    """Return the pair with these names, in any spelling of case and blanks. `expiry` must be in UTC.
 
-    `expiry` is in UTC: of other zones two that are equal can be two instants, in the hour that clocks repeat.
-    Raises ValueError for a `symbol_type` that is none.
+    Raises ValueError for an unknown `symbol_type`.
     """
     kind = None if symbol_type is None else SymbolType(symbol_type.upper())
     base, quote = base.strip().upper(), quote.strip().upper()
@@ -39,12 +38,15 @@ def named(exchange_id: int, base: str, quote: str, symbol_type: str | None, expi
 
 
 def spoken(pair: Pair) -> str:
-    """Return what was asked for, as people write it."""
+    """Return the pair as people write it."""
     return " ".join(str(part) for part in (f"{pair.base}/{pair.quote}", pair.symbol_type, pair.expiry) if part)
 
 
 def others(pair: Pair, symbols: Iterable[Symbol]) -> list[int]:
-    """Return the ids of those of the pair's symbols that it does not stand for: inactive, or dated where it is not."""
+    """Return the ids of the pair's symbols that a look-up skips.
+
+    These are inactive symbols, and dated contracts when no expiry was given.
+    """
     return [
         symbol.id
         for symbol in symbols
@@ -54,13 +56,13 @@ def others(pair: Pair, symbols: Iterable[Symbol]) -> list[int]:
 
 
 def keys_of(symbol: Symbol) -> list[Hashable]:
-    """Return the keys whose answer this one symbol is, or was."""
+    """Return the keys whose answer is, or was, this symbol."""
     pair = (symbol.symbol_base, symbol.symbol_quote, symbol.symbol_type, symbol.expiry)
     return [symbol.id, *_pair_keys(symbol.exchange_id, *pair)]
 
 
 def keys_of_row(exchange_id: int, row: Mapping[str, Any]) -> list[Hashable]:
-    """Return the keys whose answer a symbol that is not known by its id would be, or be in."""
+    """Return the keys whose answers change when this row is added; its id is not known yet."""
     pair = (row["symbol_base"], row["symbol_quote"], row["symbol_type"], row["expiry"])
     return [*_pair_keys(exchange_id, *pair), *keys_of_lists(exchange_id)]
 
@@ -71,12 +73,12 @@ def keys_of_lists(exchange_id: int) -> list[Hashable]:
 
 
 def list_key(exchange_id: int, *, active_only: bool) -> Hashable:
-    """Return the key of one of them."""
+    """Return the key of the list of an exchange's symbols, or of its active ones."""
     return (exchange_id, active_only)
 
 
 def _pair_keys(
     exchange_id: int, base: str, quote: str, symbol_type: SymbolType, expiry: datetime | None
 ) -> list[Hashable]:
-    # Those of `named`, not their equals: the same object is found without being compared.
+    # The same objects as in `named`: Python finds them without comparing the texts.
     return [named(exchange_id, base, quote, kind, expiry).key for kind in (None, symbol_type)]

@@ -10,8 +10,8 @@ from typing import NamedTuple
 from sqlalchemy import Connection, Table, delete, func, inspect, select
 from sqlalchemy.dialects.postgresql import insert
 
-from alembic_timescaledb import catalog, declared
-from alembic_timescaledb.retention import (
+from alembic_timescaledb import declared, server
+from alembic_timescaledb.server import (
     RetentionPolicy,
     refresh_windows,
     remove_retention_policy,
@@ -21,7 +21,8 @@ from alembic_timescaledb.retention import (
 from arbstore import locks
 from arbstore.errors import ValidationError
 from arbstore.models import Base, RetentionOverride
-from arbstore.services.service import EARLIEST, Service, ago
+from arbstore.records.rules import BEGINNING, ago
+from arbstore.services.service import Service
 
 _OVERRIDE = RetentionOverride.__table__
 
@@ -66,7 +67,7 @@ class Retentions(Service):
         back beyond the year 1, or that is shorter than what a continuous aggregate of the server is refreshed over.
         """
         check_ages({table: keep_for})
-        if keep_for is not None and ago(keep_for) == EARLIEST:
+        if keep_for is not None and ago(keep_for) == BEGINNING:
             raise ValidationError(f"reaches back beyond the year 1: {keep_for}. Keep it for good instead", field=table)
         values = {"table_name": table, "keep_for": keep_for}
         statement = insert(_OVERRIDE).values(**values)
@@ -102,7 +103,7 @@ def in_force(connection: Connection) -> list[Retention]:
     """Return how long each time-series table is kept, by name."""
     overrides = {name: (age, at) for name, age, at in connection.execute(select(*_OVERRIDE.c))}
     policies = retention_policies(connection)
-    jobs = catalog.hypertables(connection) if catalog.edition(connection).has_policies else {}
+    jobs = server.hypertables(connection) if server.edition(connection).has_policies else {}
     return [
         _in_force(table, overrides.get(name), policies.get(name), jobs=name in jobs)
         for name, table in time_series().items()
@@ -162,7 +163,7 @@ def _allowed(connection: Connection, found: Retention) -> timedelta | None:
 
 
 def _apply(connection: Connection, table: str, keep_for: timedelta | None) -> None:
-    if not catalog.edition(connection).has_policies or table not in catalog.hypertables(connection):
+    if not server.edition(connection).has_policies or table not in server.hypertables(connection):
         return
     if keep_for is None:
         remove_retention_policy(connection, table)

@@ -1,188 +1,83 @@
-"""What all time series share: checked inserts, the latest row of each series, and the history of one."""
+"""What all time series share: checked inserts, the latest row of each series, and the history of one series.
+
+Everything that differs between series is in their row of `kinds`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from copy import copy
 from datetime import datetime, timedelta
 from enum import Enum
-from typing import Any, ClassVar, Generic, TypeVar
+from inspect import Parameter, Signature
+from typing import Any, Generic, TypeVar
 
-from sqlalchemy import (
-    CTE,
-    Column,
-    ColumnElement,
-    Row,
-    Select,
-    Table,
-    any_,
-    func,
-    lateral,
-    literal,
-    null,
-    select,
-    true,
-)
+from sqlalchemy import CTE, ColumnElement, Row, Select, any_, func, lateral, literal, null, select, true
 from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from arbstore import models
+from arbstore.cache import ReferenceCache
 from arbstore.errors import ValidationError
-from arbstore.postgres import upsert
-from arbstore.postgres.upsert import InsertResult
-from arbstore.records import Snapshot, columns
-from arbstore.services import reach
-from arbstore.services.exchanges import Exchanges, enum_value
-from arbstore.services.query import Query, Window, history, within
-from arbstore.services.service import Service, ago, as_records
+from arbstore.kinds import Kind, Owner
+from arbstore.postgres.history import HistoryQuery, after, starts, statements, within
+from arbstore.postgres.upsert import InsertResult, upsert
+from arbstore.records import Exchange, Snapshot, Symbol, columns, parse, rules
+from arbstore.services.exchanges import Exchanges
+from arbstore.services.service import Service, as_records
 from arbstore.services.symbols import Symbols
 
 In = TypeVar("In", bound=Snapshot)
 Out = TypeVar("Out", bound=Snapshot)
 
-
 _EXCHANGE = models.Exchange.__table__
 _SYMBOL = models.Symbol.__table__
+_SYMBOL_NAMES = ("symbol_base", "symbol_quote", "exchange_symbol")
 
 
 class Series(Service, Generic[In, Out]):
-    """Time series of one table. A series is an owner (a symbol, an exchange) and, in some tables, a `part` of it."""
+    """The time series of one kind. One series is an owner (a symbol or an exchange) and, in some kinds, a part of it.
 
-    table: ClassVar[Table]
-    record: type[In]
-    stored: type[Out]
-    part: ClassVar[str | None] = None  # the key's column between owner and time, such as timeframe
+    Calls name a series by `kind.arguments`, in that order or by name: `history("BINANCE_SPOT", "BTC", "USDT")`.
+    """
+
+    def __init__(self, session: AsyncSession, cache: ReferenceCache, kind: Kind[In, Out]) -> None:
+        """Read and write the rows of `kind` in `session`."""
+        super().__init__(session, cache)
+        self.kind = kind
+        self.table = kind.table
 
     async def insert(self, rows: Iterable[In | Mapping[str, Any]]) -> InsertResult:
         """Write records, or mappings with their fields, in the session's transaction.
 
-        The batch is checked whole before anything is sent: a bad row raises ValidationError with its index, field
-        and reason, and nothing is written; a series that is not registered raises UnknownSymbolError or
-        UnknownExchangeError. Of rows with equal keys the last one wins, in the batch and over what is stored.
+        The batch is checked as a whole before anything is sent. A bad row raises ValidationError with its index, field
+        and reason, and nothing is written. So does an id without an exchange or symbol: UnknownExchangeError or
+        UnknownSymbolError. If keys are equal, the last row wins, both in the batch and over the stored row.
         """
-        return await upsert.upsert(self._session, self.table, columns(self.record, rows))
+        return await upsert(self._session, self.table, columns(self.kind.record, rows))
 
-    async def query(self, read: str, *given: Any, **options: Any) -> Query | None:
-        """Return what `history` or `history_by_id`, whichever `read` names, so called, asks the server for.
+    # mypy lets subclasses write the arguments out only if the base takes any.
+    async def latest(self, *filters: Any, **named: Any) -> list[Out]:
+        """Return the newest row of each series that the filters leave, in the order of the names.
 
-        Looks up, checks and raises what they do; the query itself is not run. None: what is asked for is not one query.
+        Filters are `kind.arguments`, all of them optional, and `max_age`, a timedelta. Inactive symbols and exchanges
+        are left out, and so are series without a row, or without one younger than `max_age`. Raises
+        UnknownExchangeError.
         """
-        asked = copy(self)
-        asked._fetch = _unrun  # type: ignore[assignment, method-assign] # every signature would be there twice
-        found: Query = await getattr(asked, read)(*given, **options)
-        return found
-
-    async def _fetch(self, query: Query) -> list[Out]:
-        rows: Sequence[Row[Any]] = ()
-        for statement in query.from_each_start():
-            rows = (await self._execute(statement)).all()
-            if len(rows) == query.limit:
-                break
-        found = as_records(self.stored, rows, **query.constants)
-        if query.newest_first:
-            found.reverse()
-        return found
-
-    async def _latest(self, owners: Select[Any], part: object | None, max_age: timedelta | None) -> list[Out]:
-        """Return the newest row of each series of the owners, whose first column is the owner's id.
-
-        One index probe a series: history is not scanned, however long it is.
-        """
-        since = None if max_age is None else ago(_positive(max_age, "max_age"))
+        max_age: timedelta | None = named.pop("max_age", None)
+        wanted = _bound(self.kind.arguments, filters, named, optional=True)
+        owners = await self._owners(wanted)
+        part = await self._part(wanted)
+        since = None if max_age is None else rules.ago(_positive(max_age, "max_age"))
         bounds = within(self.table.c.timestamp, since, None)
-        if self.part is not None and part is None:
+        if self.kind.part is not None and not part:
             owned = owners.cte("owned")
             return self._found(await self._execute(self._newest(owned, self._parts(owned), bounds)))
-        if self.part is not None:
-            bounds.append(self.table.c[self.part] == part)
+        bounds += [self.table.c[name] == value for name, value in part.items()]
         return self._found(await self._newest_of_each(owners, bounds, since))
 
-    async def _newest_of_each(
-        self, owners: Select[Any], bounds: list[ColumnElement[bool]], since: datetime | None
-    ) -> Iterable[Row[Any]]:
-        """Return the newest row of each owner: further back is looked only for those that have none nearer."""
-        found: dict[Any, Row[Any]] = {}
-        owner = owners.selected_columns[0]
-        for start in reach.starts(self.table, since):
-            owned = owners.cte("owned")
-            result = await self._execute(
-                self._newest(owned, owned, [*bounds, *reach.after(self.table.c.timestamp, start)])
-            )
-            found |= {row[0]: row for row in result}
-            missing = [key for key, row in found.items() if row.timestamp is None]
-            if not missing:
-                break
-            owners = owners.where(owner == any_(literal(missing, ARRAY(owner.type))))
-        return found.values()
-
-    def _newest(self, owned: CTE, series: CTE, bounds: list[ColumnElement[bool]]) -> Select[Any]:
-        """Return each series' newest row within the bounds, nulls where it has none, in the order of the names."""
-        newest = self._rows(self._owner() == series.c[0], *bounds)
-        if series is not owned:
-            newest = newest.where(self.table.c[str(self.part)] == series.c.part)
-        row = lateral(newest.order_by(self.table.c.timestamp.desc()).limit(1), name="newest")
-        names = [column for column in owned.c if column.name not in row.c and column is not owned.c[0]]
-        owner = owned.c[0].label(self._owner().name)
-        values = [column for column in row.c if column.name != owner.name]
-        source = series if series is owned else series.join(owned, owned.c[0] == series.c[0])
-        return (
-            select(owner, *values, *names).select_from(source.outerjoin(row, true())).order_by(*names, owner, *values)
-        )
-
-    def _found(self, rows: Iterable[Row[Any]]) -> list[Out]:
-        return as_records(self.stored, (row for row in rows if row.timestamp is not None))
-
-    def _parts(self, owned: CTE) -> CTE:
-        """Return (owner, part) of every series, by skipping along the key from one part to the next."""
-        assert self.part is not None  # noqa: S101 # callers look
-        part = self.table.c[self.part]
-
-        def first(owner: ColumnElement[Any], *beyond: ColumnElement[bool]) -> Any:
-            return select(func.min(part)).where(self._owner() == owner, *beyond).scalar_subquery()
-
-        found = select(owned.c[0].label("owner"), first(owned.c[0]).label("part")).cte("series", recursive=True)
-        following = first(found.c.owner, part > found.c.part)
-        return found.union_all(select(found.c.owner, following).where(found.c.part.is_not(null())))
-
-    def _owner(self) -> Column[Any]:
-        return next(iter(self.table.primary_key.columns))
-
-    def _rows(self, *conditions: ColumnElement[bool]) -> Select[Any]:
-        return select(self.table).where(*conditions)
-
-    async def _history(
-        self,
-        series: Mapping[str, Any],
-        window: Window,
-        names: Mapping[str, str],
-    ) -> list[Out]:
-        """Return the rows of a series, given by columns of the key, which are not sent once a row."""
-        return await self._fetch(history(self.table, series, window, names))
-
-
-class SymbolSeries(Series[In, Out]):
-    """Time series of symbols."""
-
-    async def _latest_of_pairs(
-        self,
-        exchange: str | Enum | None,
-        base: str | None,
-        quote: str | None,
-        max_age: timedelta | None,
-        part: object | None = None,
-    ) -> list[Out]:
-        owners = (
-            select(_SYMBOL.c.id, _EXCHANGE.c.enum_value.label("exchange"))
-            .add_columns(_SYMBOL.c.symbol_base, _SYMBOL.c.symbol_quote, _SYMBOL.c.exchange_symbol)
-            .join(_EXCHANGE, _EXCHANGE.c.id == _SYMBOL.c.exchange_id)
-            .where(_SYMBOL.c.is_active, _EXCHANGE.c.is_active)
-        )
-        if exchange is not None:
-            known = await Exchanges(self._session, self._cache).by_enum_one(exchange)
-            owners = owners.where(_SYMBOL.c.exchange_id == known.id)
-        for column, wanted in ((_SYMBOL.c.symbol_base, base), (_SYMBOL.c.symbol_quote, quote)):
-            if wanted is not None:
-                owners = owners.where(column == wanted.strip().upper())
-        return await self._latest(owners, part, max_age)
+    async def history(self, *series: Any, **named: Any) -> list[Out]:
+        """Return the rows of one series with `since <= timestamp < until`, oldest first; see `query`."""
+        return await self.fetch(await self.query(*series, **named))
 
     async def history_by_id(
         self,
@@ -191,103 +86,166 @@ class SymbolSeries(Series[In, Out]):
         since: datetime | None = None,
         until: datetime | None = None,
         limit: int | None = None,
-    ) -> list[Out]:
-        """Return what `history` does, of any symbol: dated contracts and delisted ones have only this way."""
-        return await self._history_of(symbol_id, (since, until, limit))
-
-    async def _history_of_pair(
-        self,
-        pair: tuple[str | Enum, str, str],
-        window: Window,
         **part: Any,
     ) -> list[Out]:
-        return await self._history_of(await self._symbol_id(*pair), window, **part)
+        """Return what `history` returns, for a symbol by its id: delisted symbols and dated contracts need this.
 
-    async def _history_of(
+        Without the part, rows of all parts are returned. Raises UnknownSymbolError.
+        """
+        return await self.fetch(await self.query_by_id(symbol_id, since=since, until=until, limit=limit, **part))
+
+    async def query(
+        self,
+        *series: Any,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        limit: int | None = None,
+        **named: Any,
+    ) -> HistoryQuery:
+        """Look the series up, and return the query that `history` runs; with `limit`, it is for the newest rows.
+
+        A pair stands for its active symbol without expiry. Raises UnknownExchangeError and UnknownSymbolError,
+        ValidationError for a bad value, and TypeError unless exactly the `kind.arguments` are given.
+        """
+        given = _bound(self.kind.arguments, series, named)
+        exchange = await Exchanges(self._session, self._cache).by_enum_one(given["exchange"])
+        if self.kind.of_symbols:
+            symbols = Symbols(self._session, self._cache)
+            owner: Exchange | Symbol = await symbols.by_pair_one(exchange.id, given["base"], given["quote"])
+        else:
+            owner = exchange
+        key = {self.kind.owner: owner.id, **await self._part(given)}
+        return HistoryQuery.of(self.kind, key, _names(exchange, owner), since=since, until=until, limit=limit)
+
+    async def query_by_id(
         self,
         symbol_id: int,
-        window: Window,
-        **part: Any,
-    ) -> list[Out]:
-        names = await self._names(symbol_id)
-        return await self._history({self._owner().name: symbol_id, **part}, window, names)
-
-    async def _names(self, symbol_id: int) -> dict[str, str]:
-        """Return what all rows of the symbol share."""
-        symbol = await Symbols(self._session, self._cache).get_one(symbol_id)
-        exchange = await Exchanges(self._session, self._cache).get_one(symbol.exchange_id)
-        return {
-            "exchange": exchange.enum_value,
-            "symbol_base": symbol.symbol_base,
-            "symbol_quote": symbol.symbol_quote,
-            "exchange_symbol": symbol.exchange_symbol,
-        }
-
-    async def _symbol_id(self, exchange: str | Enum, base: str, quote: str) -> int:
-        known = await Exchanges(self._session, self._cache).by_enum_one(exchange)
-        return (await Symbols(self._session, self._cache).by_pair_one(known.id, base, quote)).id
-
-
-class PairSeries(SymbolSeries[In, Out]):
-    """Time series that a symbol has one of."""
-
-    async def latest(
-        self,
-        exchange: str | Enum | None = None,
-        base: str | None = None,
-        quote: str | None = None,
-        *,
-        max_age: timedelta | None = None,
-    ) -> list[Out]:
-        """Return the newest row of each active symbol that the filters leave, by exchange, base and quote.
-
-        Symbols without a row, or without one younger than `max_age`, are left out. Raises UnknownExchangeError.
-        """
-        return await self._latest_of_pairs(exchange, base, quote, max_age)
-
-    async def history(
-        self,
-        exchange: str | Enum,
-        base: str,
-        quote: str,
         *,
         since: datetime | None = None,
         until: datetime | None = None,
         limit: int | None = None,
-    ) -> list[Out]:
-        """Return the rows of [since, until) of the pair's active, undated symbol, oldest first.
+        **part: Any,
+    ) -> HistoryQuery:
+        """Return the query that `history_by_id` runs. Raises ValidationError if the kind has no symbols."""
+        if not self.kind.of_symbols:
+            raise ValidationError(f"is not possible for {self.kind.name}, which belong to exchanges", field="symbol_id")
+        given = _bound(self.kind.arguments[3:], (), part, optional=True)
+        symbol = await Symbols(self._session, self._cache).get_one(symbol_id)
+        exchange = await Exchanges(self._session, self._cache).get_one(symbol.exchange_id)
+        key = {self.kind.owner: symbol.id, **await self._part(given)}
+        return HistoryQuery.of(self.kind, key, _names(exchange, symbol), since=since, until=until, limit=limit)
 
-        With `limit`, the newest that many of them. Raises UnknownExchangeError and UnknownSymbolError.
+    async def fetch(self, query: HistoryQuery) -> list[Out]:
+        """Run a query of this kind, and return its rows, oldest first."""
+        rows: Sequence[Row[Any]] = ()
+        for statement in statements(query):
+            rows = (await self._execute(statement)).all()
+            if len(rows) == query.limit:
+                break
+        found = as_records(self.kind.stored, rows, **query.constants)
+        if query.limit is not None:
+            found.reverse()
+        return found
+
+    async def _part(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the part's column with the value to look for; nothing if the part is not given."""
+        part = self.kind.part
+        if part is None or part.argument not in given:
+            return {}
+        value = given[part.argument]
+        if self.kind.owners.get(part.column) is Owner.EXCHANGE:
+            return {part.column: (await Exchanges(self._session, self._cache).by_enum_one(value)).id}
+        return {part.column: parse(self.kind.record, part.column, value, argument=part.argument)}
+
+    async def _owners(self, wanted: Mapping[str, Any]) -> Select[Any]:
+        """Select the ids of the active owners that the filters leave, with their names."""
+        exchange: str | Enum | None = wanted.get("exchange")
+        known = None if exchange is None else await Exchanges(self._session, self._cache).by_enum_one(exchange)
+        name = _EXCHANGE.c.enum_value.label("exchange")
+        if not self.kind.of_symbols:
+            owners = select(_EXCHANGE.c.id, name).where(_EXCHANGE.c.is_active)
+            return owners if known is None else owners.where(_EXCHANGE.c.id == known.id)
+        owners = (
+            select(_SYMBOL.c.id, name, *(_SYMBOL.c[field] for field in _SYMBOL_NAMES))
+            .join(_EXCHANGE, _EXCHANGE.c.id == _SYMBOL.c.exchange_id)
+            .where(_SYMBOL.c.is_active, _EXCHANGE.c.is_active)
+        )
+        if known is not None:
+            owners = owners.where(_SYMBOL.c.exchange_id == known.id)
+        for column, value in (
+            (_SYMBOL.c.symbol_base, wanted.get("base")),
+            (_SYMBOL.c.symbol_quote, wanted.get("quote")),
+        ):
+            if value is not None:
+                owners = owners.where(column == value.strip().upper())
+        return owners
+
+    async def _newest_of_each(
+        self, owners: Select[Any], bounds: list[ColumnElement[bool]], since: datetime | None
+    ) -> Iterable[Row[Any]]:
+        """Return the newest row of each owner, by one index probe each, however long the history is.
+
+        The search goes back further only for owners that have no row in the newest chunks.
         """
-        return await self._history_of_pair((exchange, base, quote), (since, until, limit))
+        found: dict[Any, Row[Any]] = {}
+        owner = owners.selected_columns[0]
+        for start in starts(self.table, since):
+            owned = owners.cte("owned")
+            nearby = [*bounds, *after(self.table.c.timestamp, start)]
+            found |= {row[0]: row for row in await self._execute(self._newest(owned, owned, nearby))}
+            missing = [key for key, row in found.items() if row.timestamp is None]
+            if not missing:
+                break
+            owners = owners.where(owner == any_(literal(missing, ARRAY(owner.type))))
+        return found.values()
+
+    def _newest(self, owned: CTE, series: CTE, bounds: list[ColumnElement[bool]]) -> Select[Any]:
+        """Select each series' newest row within the bounds, nulls if it has none, in the order of the names."""
+        owner_column = self.table.c[self.kind.owner]
+        newest = select(self.table).where(owner_column == series.c[0], *bounds)
+        if series is not owned and self.kind.part is not None:
+            newest = newest.where(self.table.c[self.kind.part.column] == series.c.part)
+        row = lateral(newest.order_by(self.table.c.timestamp.desc()).limit(1), name="newest")
+        names = [column for column in owned.c if column.name not in row.c and column is not owned.c[0]]
+        owner = owned.c[0].label(self.kind.owner)
+        values = [column for column in row.c if column.name != owner.name]
+        source = series if series is owned else series.join(owned, owned.c[0] == series.c[0])
+        return (
+            select(owner, *values, *names).select_from(source.outerjoin(row, true())).order_by(*names, owner, *values)
+        )
+
+    def _found(self, rows: Iterable[Row[Any]]) -> list[Out]:
+        return as_records(self.kind.stored, (row for row in rows if row.timestamp is not None))
+
+    def _parts(self, owned: CTE) -> CTE:
+        """Select (owner, part) of every series, by skipping along the key from one part to the next."""
+        assert self.kind.part is not None  # noqa: S101 # callers look
+        part = self.table.c[self.kind.part.column]
+
+        def first(owner: ColumnElement[Any], *beyond: ColumnElement[bool]) -> Any:
+            return select(func.min(part)).where(self.table.c[self.kind.owner] == owner, *beyond).scalar_subquery()
+
+        found = select(owned.c[0].label("owner"), first(owned.c[0]).label("part")).cte("series", recursive=True)
+        following = first(found.c.owner, part > found.c.part)
+        return found.union_all(select(found.c.owner, following).where(found.c.part.is_not(null())))
 
 
-class ExchangeSeries(Series[In, Out]):
-    """Time series of exchanges, each with a part of its own: an asset, a collector."""
-
-    async def _latest_of_exchange(
-        self, exchange: str | Enum | None, part: str | None, max_age: timedelta | None
-    ) -> list[Out]:
-        owners = select(_EXCHANGE.c.id, _EXCHANGE.c.enum_value.label("exchange")).where(_EXCHANGE.c.is_active)
-        if exchange is not None:
-            known = await Exchanges(self._session, self._cache).by_enum_one(exchange)
-            owners = owners.where(_EXCHANGE.c.id == known.id)
-        return await self._latest(owners, part, max_age)
-
-    async def _history_of_part(
-        self,
-        exchange: str | Enum,
-        part: str,
-        window: Window,
-    ) -> list[Out]:
-        assert self.part is not None  # noqa: S101 # each of these series has one
-        known = await Exchanges(self._session, self._cache).by_enum_one(exchange)
-        series = {self._owner().name: known.id, self.part: part}
-        return await self._history(series, window, {"exchange": enum_value(exchange)})
+def _bound(
+    arguments: Iterable[str], given: Sequence[Any], named: Mapping[str, Any], *, optional: bool = False
+) -> dict[str, Any]:
+    """Return the arguments by name; raise Python's own TypeError for one that is missing, unknown or given twice."""
+    default = None if optional else Parameter.empty
+    signature = Signature([Parameter(name, Parameter.POSITIONAL_OR_KEYWORD, default=default) for name in arguments])
+    bound = signature.bind(*given, **named).arguments
+    return {name: value for name, value in bound.items() if not optional or value is not None}
 
 
-async def _unrun(query: Query) -> Query:
-    return query
+def _names(exchange: Exchange, owner: Exchange | Symbol) -> dict[str, str]:
+    """Return the names that a stored record shows beside its columns."""
+    names = {"exchange": exchange.enum_value}
+    if isinstance(owner, Symbol):
+        names |= {field: getattr(owner, field) for field in _SYMBOL_NAMES}
+    return names
 
 
 def _positive(age: timedelta, name: str) -> timedelta:

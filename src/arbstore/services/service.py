@@ -1,30 +1,29 @@
-"""What every service is made of: one session, the reference cache, and rows that become records."""
+"""The base of all services: one session, the reference cache, and rows that become records."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 import msgspec
-from sqlalchemy import Connection, Executable, Result, Row
+from sqlalchemy import Connection, Executable, Result, Row, Select, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from arbstore.cache import ReferenceCache
-from arbstore.errors import ValidationError, translated
+from arbstore.errors import translated
 from arbstore.records import Record
 
 R = TypeVar("R", bound=Record)
 T = TypeVar("T")
 
-EARLIEST = datetime.min.replace(tzinfo=UTC)
+_ISOLATION = func.current_setting("transaction_isolation").label("isolation")
 
 
 class Service:
-    """Queries and writes over one session; the transaction belongs to whoever made the session."""
+    """Queries and writes over one session. The owner of the session also owns its transaction."""
 
     def __init__(self, session: AsyncSession, cache: ReferenceCache) -> None:
-        """Work in `session`, with the answers of `cache`."""
+        """Work in `session`, and look exchanges and symbols up in `cache` first."""
         self._session = session
         self._cache = cache
 
@@ -45,32 +44,25 @@ class Service:
         found = await self._records(kind, statement)
         return found[0] if found else None
 
+    async def _current(self, kind: type[R], statement: Select[Any]) -> tuple[list[R], bool]:
+        """Return the records, and whether they are the newest committed ones, so that the cache may keep them.
 
-def in_utc(moment: datetime, field: str) -> datetime:
-    """Return the moment in UTC; raise ValidationError for a naive one, and for what is none.
+        A transaction that is REPEATABLE READ or SERIALIZABLE reads what was committed when it began. The server tells
+        the isolation along with the rows; only an answer without rows costs another query.
+        """
+        rows = (await self._execute(statement.add_columns(_ISOLATION))).all()
+        level = rows[0].isolation if rows else (await self._execute(select(_ISOLATION))).scalar_one()
+        return as_records(kind, rows), level not in ("repeatable read", "serializable")
 
-    Wall clocks repeat an hour, and two datetimes of one zone are compared without their offsets.
-    """
-    if not isinstance(moment, datetime):
-        raise ValidationError(f"must be a datetime, is {moment!r}", field=field)
-    if moment.utcoffset() is None:
-        raise ValidationError(f"must be aware, {moment} has no time zone: give it tzinfo=UTC", field=field)
-    try:
-        return moment.astimezone(UTC)
-    except OverflowError:  # a zone's first or last hours of all time
-        return moment.replace(tzinfo=UTC)
-
-
-def ago(age: timedelta, end: datetime | None = None) -> datetime:
-    """Return the moment so long ago, or before `end`; the earliest there is, if it was before that."""
-    try:
-        return (end or datetime.now(UTC)) - age
-    except OverflowError:
-        return EARLIEST
+    async def _current_one(self, kind: type[R], statement: Select[Any]) -> tuple[R | None, bool]:
+        """Return what `_current` returns, for a statement with at most one row."""
+        found, is_current = await self._current(kind, statement)
+        return next(iter(found), None), is_current
 
 
 def as_records(kind: type[R], rows: Iterable[Row[Any]], **constants: Any) -> list[R]:
     """Return a record for each row, whose columns are its fields; `constants` are fields that all rows share."""
     found = list(rows)
-    names = tuple(map(str, found[0]._fields)) if found else ()  # of a lateral a subclass, which msgspec does not take
+    # A lateral's names are a subclass of str, which msgspec does not take.
+    names = tuple(map(str, found[0]._fields)) if found else ()
     return msgspec.convert([constants | dict(zip(names, row, strict=True)) for row in found], list[kind])  # type: ignore[valid-type] # a type made at run time

@@ -1,9 +1,10 @@
-"""Symbols: lookups through the cache, and the table that follows an exchange's listing."""
+"""Symbols: look-ups through the cache, and a table that follows an exchange's listing."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from datetime import datetime
+from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 from sqlalchemy import Integer, Select, any_, func, literal, select, update
@@ -12,9 +13,10 @@ from sqlalchemy.dialects.postgresql import ARRAY, insert
 from arbstore import models
 from arbstore.errors import DuplicateError, UnknownExchangeError, UnknownSymbolError, ValidationError
 from arbstore.records import Listing, Symbol, SymbolType, columns
+from arbstore.records.rules import in_utc
 from arbstore.services import pairs
 from arbstore.services.exchanges import Exchanges
-from arbstore.services.service import Service, as_records, in_utc
+from arbstore.services.service import Service, as_records
 
 T = TypeVar("T")
 
@@ -23,7 +25,7 @@ _LARGEST_ID = 2**31 - 1
 
 
 class SymbolSync(NamedTuple):
-    """What a sync did."""
+    """The symbols that a sync added, updated and deactivated, and how many it left as they were."""
 
     added: tuple[Symbol, ...]
     updated: tuple[Symbol, ...]
@@ -32,17 +34,17 @@ class SymbolSync(NamedTuple):
 
 
 class Symbols(Service):
-    """Lookups and writes of symbols. What is returned is immutable, and may be up to `cache_ttl` old."""
+    """Look-ups and writes of symbols. The records may be up to `cache_ttl` seconds old."""
 
     async def get(self, symbol_id: int) -> Symbol | None:
-        """Return the symbol by id, active or not, None where there is none."""
+        """Return the symbol by id, active or not, or None."""
         if not 0 < symbol_id <= _LARGEST_ID:
-            return None  # the server would refuse the number itself
+            return None  # the column's type cannot hold it: the server would raise an error
         kept: Symbol | None = self._cache.symbols.kept(self._session, symbol_id)
         return kept or await self._load(symbol_id, _of_id, symbol_id)
 
     async def get_one(self, symbol_id: int) -> Symbol:
-        """Return the symbol by id, active or not; raise UnknownSymbolError where there is none."""
+        """Return the symbol by id, active or not; raise UnknownSymbolError if there is none."""
         if (found := await self.get(symbol_id)) is None:
             raise UnknownSymbolError(symbol_id)
         return found
@@ -50,13 +52,14 @@ class Symbols(Service):
     async def by_exchange(self, exchange_id: int, *, active_only: bool = True) -> tuple[Symbol, ...]:
         """Return the symbols of an exchange, by base, quote, type and expiry."""
 
-        async def query() -> tuple[Symbol, ...]:
+        async def query() -> tuple[tuple[Symbol, ...], bool]:
             statement = _of_exchange(exchange_id).order_by(
                 _TABLE.c.symbol_base, _TABLE.c.symbol_quote, _TABLE.c.symbol_type, _TABLE.c.expiry, _TABLE.c.id
             )
             if active_only:
                 statement = statement.where(_TABLE.c.is_active)
-            return tuple(await self._records(Symbol, statement))
+            found, is_current = await self._current(Symbol, statement)
+            return tuple(found), is_current
 
         return await self._cache.symbols.get(self._session, pairs.list_key(exchange_id, active_only=active_only), query)
 
@@ -68,10 +71,9 @@ class Symbols(Service):
         symbol_type: SymbolType | None = None,
         expiry: datetime | None = None,
     ) -> Symbol | None:
-        """Return the active symbol of the pair, None where there is none.
+        """Return the active symbol of the pair, or None.
 
-        Without `expiry` it is the undated contract; without `symbol_type`, whichever of them there is: on a futures
-        exchange that is the perpetual.
+        Without `expiry` only undated contracts count. Without `symbol_type` any type counts, perpetuals first.
         """
         pair = pairs.named(exchange_id, base, quote, symbol_type, expiry and in_utc(expiry, "expiry"))
         kept: Symbol | None = self._cache.symbols.kept(self._session, pair.key)
@@ -85,7 +87,7 @@ class Symbols(Service):
         symbol_type: SymbolType | None = None,
         expiry: datetime | None = None,
     ) -> Symbol:
-        """Return what `by_pair` does; raise UnknownSymbolError where there is none."""
+        """Return what `by_pair` returns; raise UnknownSymbolError instead of returning None."""
         if (found := await self.by_pair(exchange_id, base, quote, symbol_type, expiry)) is None:
             raise await self._unknown(pairs.named(exchange_id, base, quote, symbol_type, expiry))
         return found
@@ -103,7 +105,7 @@ class Symbols(Service):
         """Put the active symbols of an exchange into the cache, by id and by pair, with one query."""
         generation = self._cache.symbols.generation
         answers: dict[Hashable, Symbol] = {}
-        # In the order in which `by_pair` prefers them.
+        # Sorted as `by_pair` prefers them.
         for symbol in sorted(await self.by_exchange(exchange_id), key=_preference):
             for key in pairs.keys_of(symbol):
                 answers.setdefault(key, symbol)
@@ -117,13 +119,13 @@ class Symbols(Service):
         return added
 
     async def add_many(self, exchange_id: int, listings: Iterable[Listing | Mapping[str, Any]]) -> tuple[Symbol, ...]:
-        """Register symbols, all or none; raise DuplicateError that names those that are active already."""
+        """Register symbols, all or none; raise DuplicateError, which names those that are active already."""
         rows = _rows(listings)
         if not rows:
             return ()
         statement = (
             insert(_TABLE)
-            # Not an error to be caught: it would end the caller's transaction.
+            # Catching an error would not do: the error ends the caller's transaction.
             .on_conflict_do_nothing()
             .returning(*_TABLE.c)
         )
@@ -134,17 +136,17 @@ class Symbols(Service):
             if len(added) == len(rows):
                 return added
             await savepoint.rollback()
-        # Another process may have registered them, after this one had kept that there are none.
+        # Another process may have registered them after this one kept the answer that there are none.
         self._cache.symbols.invalidate(key for row in rows for key in pairs.keys_of_row(exchange_id, row))
         refused = {row["exchange_symbol"] for row in rows} - {symbol.exchange_symbol for symbol in added}
-        raise DuplicateError(f"exchange {exchange_id} has these symbols, or their pairs, already: {sorted(refused)}")
+        raise DuplicateError(f"exchange {exchange_id} already has these symbols or their pairs: {sorted(refused)}")
 
     async def sync(self, exchange_id: int, listings: Iterable[Listing | Mapping[str, Any]]) -> SymbolSync:
-        """Make the active symbols those of the listing: add the new, update the changed, deactivate the missing.
+        """Make exactly the listed symbols active: add new ones, update changed ones, deactivate the others.
 
-        Nothing is deleted. A name that now stands for another pair is another symbol: the old one is deactivated and
-        keeps its history. So is a name that comes back after a delisting, unless both give the same `listed_at`.
-        Raises ValidationError for an empty listing: it would deactivate everything.
+        Nothing is deleted. A name that now stands for another pair becomes a new symbol; the old symbol is deactivated
+        and keeps its history. A name that returns after a delisting is a new symbol too, unless both listings give the
+        same `listed_at`. Raises ValidationError for an empty listing, which would deactivate every symbol.
         """
         rows = [row for row in _rows(listings) if row["is_active"]]
         if not rows:
@@ -152,16 +154,17 @@ class Symbols(Service):
         await self.lock(exchange_id)
         here = await self._records(Symbol, _of_exchange(exchange_id).order_by(_TABLE.c.id))
         plan = _Plan(rows, here)
-        # In this order: what goes makes room for what comes.
+        # Deactivate first: a symbol that leaves may free the name of one that comes.
         deactivated = await self._deactivate(plan.gone)
         updated = [await self._update(symbol, values) for symbol, values in plan.changed]
         added = await self.add_many(exchange_id, plan.new)
         return SymbolSync(added, tuple(updated), deactivated, plan.unchanged)
 
     async def lock(self, exchange_id: int) -> None:
-        """Let one sync of an exchange run at a time; writers of market data are held up by new chunks at most.
+        """Let only one sync of an exchange run at a time, until the transaction ends.
 
-        A new chunk's foreign key waits for whoever has written symbols: a sync's transaction should be a short one.
+        Keep that transaction short. A new chunk's foreign key waits for transactions that have written symbols, and so
+        does the writer of market data that needs the chunk.
         """
         exchange = models.Exchange.__table__
         wanted = exchange.c.id == _possible(exchange_id)
@@ -174,7 +177,7 @@ class Symbols(Service):
             return ()
         statement = (
             update(_TABLE)
-            # An array is one parameter, however many a listing drops.
+            # An array is one parameter, however many symbols there are.
             .where(_TABLE.c.id == any_(literal([symbol.id for symbol in symbols], ARRAY(Integer))))
             .values(is_active=False, delisted_at=func.coalesce(_TABLE.c.delisted_at, func.now()))
             .returning(*_TABLE.c)
@@ -197,11 +200,12 @@ class Symbols(Service):
             self._cache.changed(self._session, self._cache.symbols, keys)
 
     async def _load(self, key: Hashable, statement: Callable[[T], Select[Any]], asked: T) -> Symbol | None:
-        return await self._cache.symbols.load(self._session, key, lambda: self._record(Symbol, statement(asked)))
+        query = partial(self._current_one, Symbol, statement(asked))
+        return await self._cache.symbols.load(self._session, key, query)
 
 
 class _Plan:
-    """What a listing asks of the symbols that are here."""
+    """The changes that make the registered symbols follow a listing."""
 
     def __init__(self, rows: list[dict[str, Any]], here: list[Symbol]) -> None:
         active = [symbol for symbol in here if symbol.is_active]
@@ -228,7 +232,7 @@ class _Plan:
         if found is None:
             self.new.append(row)
             return
-        # What a listing leaves out is not known to have changed.
+        # A field that the listing leaves out is unknown, not changed.
         given = {name: value for name, value in row.items() if value is not None}
         values = {name: value for name, value in given.items() if getattr(found, name) != value}
         if not found.is_active:
@@ -268,7 +272,7 @@ def _rows(listings: Iterable[Listing | Mapping[str, Any]]) -> list[dict[str, Any
 
 
 def _possible(exchange_id: int) -> int:
-    """Return the id, or 0, which no exchange has, for a number that the server would refuse."""
+    """Return the id, or 0, which no exchange has, if the column's type cannot hold it."""
     return exchange_id if 0 < exchange_id < 2**15 else 0
 
 

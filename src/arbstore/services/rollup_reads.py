@@ -1,8 +1,8 @@
-"""The statement that reads a symbol's candles: what is stored of them, and what is not made of the rows.
+"""The statement that reads a symbol's made candles: stored ones, and the rest made from rows.
 
-A stored bar stands, for it was made of all of its rows; those that came later are in it from the next roll-up, or the
-server's next refresh, on. Where there is none the rows are asked, and only there. So the answer is the same whether a
-server keeps candles computed or not, and however far it has come.
+A stored candle is used as it is. Rows that came later appear in it after the next roll-up, or the server's next
+refresh. Rows are read only for times without a stored candle. So the answer does not depend on whether, or how far, a
+server has computed candles by itself.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from sqlalchemy import (
 )
 
 from arbstore.models import CandleRollup
-from arbstore.models.rollups import BAR, DAY, HOUR, MINUTE, RollUp, bar_of, merged_bar
+from arbstore.models.rollups import COLUMNS, DAY, HOUR, MINUTE, RollUp, merged, stored_columns
 from arbstore.records import Timeframe
 
 _ROLLED = CandleRollup.__table__
@@ -42,28 +42,28 @@ _STRETCHES = 16
 
 
 class _View(NamedTuple):
-    """A table of bars of `length`, that a server keeps computed."""
+    """A table of candles of `length` that the server keeps computed."""
 
     table: FromClause
     length: timedelta
 
 
 @dataclass(frozen=True, slots=True)
-class Bars:
-    """The bars of one symbol. `views` are the tables that a server keeps computed, by the names of their views."""
+class MadeCandles:
+    """The made candles of one symbol. `views` are the tables that the server keeps computed, by the view's name."""
 
     rolled: RollUp
     symbol_id: int
     views: Mapping[str, FromClause]
 
     def extent(self, since: datetime | None, until: datetime | None) -> Select[Any]:
-        """Select the first time of the rows in [since, until), and the first and the last of rows and stored bars."""
+        """Select three times in [since, until): of the first row, and the first and last of rows and stored candles."""
         minutes = self.views.get(self.rolled.minutes.name)
         mine = [_ROLLED.c.source == self.rolled.source]
         known: list[tuple[FromClause, list[ColumnElement[bool]]]] = [(self.rolled.rows, []), (_ROLLED, mine)]
         known += [] if minutes is None else [(minutes, [])]
         ends = [
-            # Not min() and max(), which many chunks make five times as dear to plan.
+            # With many chunks, min() and max() take five times as long to plan.
             [
                 select(table.c.timestamp)
                 .where(table.c.symbol_id == self.symbol_id, *more, *_within(table, since, until))
@@ -78,31 +78,31 @@ class Bars:
         return select(first[0].label("rows"), func.least(*first).label("first"), func.greatest(*last).label("last"))
 
     def read(self, timeframe: Timeframe, since: datetime, until: datetime, rows_from: datetime | None) -> Select[Any]:
-        """Select the candles that begin in [since, until), which are beginnings of bars, oldest first.
+        """Select the candles that begin in [since, until), oldest first. Both bounds are beginnings of candles.
 
-        There are no rows before `rows_from`; none at all if it is None.
+        There are no rows before `rows_from`, and none at all if it is None.
         """
         view = self._view_for(timeframe)
-        turn = until
+        rows_since = until
         if rows_from is not None:
-            # From the first row on even a long bar can have minutes that no view knows of.
+            # After the first row, even a long candle can have minutes that are in no view.
             unit = view.length if view else MINUTE
-            turn = min(max(since, Timeframe("", unit, 0).floor(rows_from)), until)
+            rows_since = min(max(since, Timeframe("", unit, 0).floor(rows_from)), until)
         parts: list[Select[Any]] = []
-        if since < turn:
-            parts += self._stored_only(view, since, turn)
-        if turn < until:
-            parts += self._with_rows(turn, until)
-        bars = union_all(*parts).subquery("bars")
+        if since < rows_since:
+            parts += self._stored_only(view, since, rows_since)
+        if rows_since < until:
+            parts += self._with_rows(rows_since, until)
+        short = union_all(*parts).subquery("short")
         if timeframe.length == MINUTE:
-            return _candles(bars).order_by(bars.c.timestamp)
-        placed = select(_bucket(timeframe, bars.c.timestamp).label("begin"), *bars.c).subquery("placed")
+            return _candles(short).order_by(short.c.timestamp)
+        placed = select(_bucket(timeframe, short.c.timestamp).label("begin"), *short.c).subquery("placed")
         begin = placed.c.begin
-        longer = select(begin.label("timestamp"), *merged_bar(placed)).group_by(begin).subquery("longer")
+        longer = select(begin.label("timestamp"), *merged(placed)).group_by(begin).subquery("longer")
         return _candles(longer).order_by(longer.c.timestamp)
 
     def _view_for(self, timeframe: Timeframe) -> _View | None:
-        """Return the longest bars that are kept computed and make up the timeframe's."""
+        """Return the view with the longest candles of which a whole number makes one of the timeframe."""
         for view, length in ((self.rolled.days, DAY), (self.rolled.hours, HOUR)):
             fits = timeframe.length is None or not timeframe.length % length
             if fits and view.name in self.views:
@@ -110,42 +110,42 @@ class Bars:
         return None
 
     def _stored_only(self, view: _View | None, since: datetime, until: datetime) -> list[Select[Any]]:
-        """Return the stored bars: of an hour or a day from the view, and where it has none the minutes."""
+        """Select stored candles: those of the view, and minutes for times that the view lacks."""
         if view is None:
-            return [select(*bar_of(table)).where(*which) for table, which in self._minutes(since, until)]
+            return [select(*stored_columns(table)).where(*which) for table, which in self._minutes(since, until)]
         table, length = view
         known = [*self._of(table, since, until), ~self._is_rolled(table, length, since, until)]
-        stored = select(*bar_of(table)).where(*known).cte("stored_longer")
-        around = _around_gaps(stored, length, since, until)
+        stored = select(*stored_columns(table)).where(*known).cte("stored_longer")
+        gaps = _gaps(stored, length, since, until)
         parts = [select(*stored.c)]
         for minutes, which in self._minutes(since, until):
-            # With a limit the planner looks into each stretch, instead of joining all that there is.
-            found = select(*bar_of(minutes)).where(*which, *_within(minutes, around.c.begin, around.c.end)).offset(0)
-            missing = found.lateral()
+            # OFFSET 0 makes the planner read each gap by itself, instead of joining the whole table.
+            inside = _within(minutes, gaps.c.begin, gaps.c.end)
+            missing = select(*stored_columns(minutes)).where(*which, *inside).offset(0).lateral()
             new = (
                 ~select(stored.c.timestamp).where(stored.c.timestamp == floor_to(length, missing.c.timestamp)).exists()
             )
-            parts.append(select(*missing.c).select_from(around.join(missing, true())).where(new))
+            parts.append(select(*missing.c).select_from(gaps.join(missing, true())).where(new))
         return parts
 
     def _with_rows(self, since: datetime, until: datetime) -> list[Select[Any]]:
-        """Return the stored minutes, and where there are none what the rows say."""
-        known = [select(*bar_of(table)).where(*which) for table, which in self._minutes(since, until)]
+        """Select stored minutes, and minutes made from rows for times without one."""
+        known = [select(*stored_columns(table)).where(*which) for table, which in self._minutes(since, until)]
         stored = union_all(*known).cte("stored")
-        around = _around_gaps(stored, MINUTE, since, until)
+        gaps = _gaps(stored, MINUTE, since, until)
         rows = self.rolled.rows
         minute = floor_to(MINUTE, rows.c.timestamp)
         made = (
-            select(minute.label("timestamp"), *self.rolled.bar)
-            .where(*self._of(rows, since, until), *_within(rows, around.c.begin, around.c.end))
+            select(minute.label("timestamp"), *self.rolled.columns)
+            .where(*self._of(rows, since, until), *_within(rows, gaps.c.begin, gaps.c.end))
             .group_by(minute)
             .lateral("made")
         )
         new = ~select(stored.c.timestamp).where(stored.c.timestamp == made.c.timestamp).exists()
-        return [select(*stored.c), select(*bar_of(made)).select_from(around.join(made, true())).where(new)]
+        return [select(*stored.c), select(*stored_columns(made)).select_from(gaps.join(made, true())).where(new)]
 
     def _minutes(self, since: datetime, until: datetime) -> list[tuple[FromClause, list[ColumnElement[bool]]]]:
-        """Return where minutes are stored, and which of them are meant: of two of one minute the rolled-up one."""
+        """Return the tables with stored minutes, each with conditions. A rolled-up minute hides one of the view."""
         found: list[tuple[FromClause, list[ColumnElement[bool]]]] = [
             (_ROLLED, [*self._of(_ROLLED, since, until), _ROLLED.c.source == self.rolled.source])
         ]
@@ -158,7 +158,7 @@ class Bars:
         return [table.c.symbol_id == self.symbol_id, *_within(table, since, until)]
 
     def _is_rolled(self, view: FromClause, length: timedelta, since: datetime, until: datetime) -> ColumnElement[bool]:
-        """Return whether minutes of the view's bar are rolled up: it does not know of them."""
+        """Return whether a minute of the view's candle is rolled up: then the view's candle is incomplete."""
         other = _ROLLED.alias()
         begin = other.c.timestamp if length == MINUTE else floor_to(length, other.c.timestamp)
         mine = [*self._of(other, since, until), other.c.source == self.rolled.source]
@@ -166,21 +166,21 @@ class Bars:
 
 
 def floor_to(length: timedelta, moment: ColumnElement[Any]) -> ColumnElement[Any]:
-    """Return when the bar of that length begins, counted as `Timeframe` does."""
+    """Return when the candle of this length begins, counted as `Timeframe` counts."""
     origin = literal_column(f"TIMESTAMPTZ '{Timeframe.MONDAY.isoformat()}'", _MOMENT)
     return func.date_bin(interval(length), moment, origin, type_=_MOMENT)
 
 
 def interval(length: timedelta) -> ColumnElement[timedelta]:
     """Return the length as SQL, in seconds."""
-    # Not of days, which are 23 and 25 hours long where clocks change.
+    # Not in days: a day has 23 or 25 hours when clocks change.
     return literal_column(f"INTERVAL '{length // timedelta(seconds=1)} seconds'", Interval)
 
 
 def _bucket(timeframe: Timeframe, moment: ColumnElement[Any]) -> ColumnElement[Any]:
     if timeframe.length is not None:
         return floor_to(timeframe.length, moment)
-    # Months are counted in UTC, whatever the session's zone.
+    # Months are counted in UTC, in any time zone of the session.
     first = func.date_trunc("month", func.timezone("UTC", moment))
     beyond = (cast(func.extract("month", first), Integer) - 1) % timeframe.months
     return func.timezone("UTC", first - func.make_interval(0, beyond), type_=_MOMENT)
@@ -191,11 +191,11 @@ def _within(table: FromClause, since: Any, until: Any) -> list[ColumnElement[boo
     return bounds if until is None else [*bounds, table.c.timestamp < until]
 
 
-def _around_gaps(stored: CTE, length: timedelta, since: datetime, until: datetime) -> CTE:
-    """Return [begin, end) of few stretches of [since, until), with all in them that has no stored bar.
+def _gaps(stored: CTE, length: timedelta, since: datetime, until: datetime) -> CTE:
+    """Select [begin, end) of the times without a stored candle, joined into at most `_STRETCHES` ranges.
 
-    One for each gap were too many where rows are rare: each asks every chunk whether it is the one. They end where
-    bars do, and do not overlap.
+    One range for each gap would be too many where rows are rare, because each range looks into every chunk. The ranges
+    end where candles end, and do not overlap. They may contain stored candles.
     """
     begins: CompoundSelect[Any] = union_all(select(stored.c.timestamp), select(literal(until, _MOMENT)))
     ends = begins.subquery("ends")
@@ -204,13 +204,13 @@ def _around_gaps(stored: CTE, length: timedelta, since: datetime, until: datetim
     edges = select(begin.label("begin"), ends.c.timestamp.label("end")).subquery("edges")
     bounds = (literal(moment.timestamp(), Double) for moment in (since, until))
     place = func.width_bucket(cast(func.extract("epoch", edges.c.begin), Double), *bounds, _STRETCHES)
-    gaps = select(*edges.c, place.label("place")).where(edges.c.begin < edges.c.end).subquery("gaps")
-    merged = select(func.min(gaps.c.begin).label("begin"), func.max(gaps.c.end).label("end"))
-    return merged.group_by(gaps.c.place).cte()
+    single = select(*edges.c, place.label("place")).where(edges.c.begin < edges.c.end).subquery("gaps")
+    joined = select(func.min(single.c.begin).label("begin"), func.max(single.c.end).label("end"))
+    return joined.group_by(single.c.place).cte()
 
 
-def _candles(bars: FromClause) -> Select[Any]:
-    """Return what a candle says of bars."""
-    vwap = case((bars.c.volume > 0, bars.c.turnover / bars.c.volume)).label("vwap")
-    said: Sequence[str] = [name for name in BAR if name not in ("turnover", "num_quotes")]
-    return select(*(bars.c[name] for name in said), vwap)
+def _candles(made: FromClause) -> Select[Any]:
+    """Select the columns of a candle."""
+    vwap = case((made.c.volume > 0, made.c.turnover / made.c.volume)).label("vwap")
+    shown: Sequence[str] = [name for name in COLUMNS if name not in ("turnover", "num_quotes")]
+    return select(*(made.c[name] for name in shown), vwap)

@@ -15,21 +15,34 @@ from alembic.operations import Operations
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, MetaData, Table
 
-from alembic_timescaledb import catalog
-from alembic_timescaledb.aggregate import ContinuousAggregate, aggregates
-from alembic_timescaledb.checks import check
-from alembic_timescaledb.edition import edition
-from alembic_timescaledb.hypertable import Hypertable, declared
+from alembic_timescaledb import server
+from alembic_timescaledb.aggregate import ContinuousAggregate, Refresh, aggregates
+from alembic_timescaledb.declare import Columnstore, Hypertable, check, declared
 from alembic_timescaledb.operations import (
+    AddColumnstorePolicyOp,
+    AddContinuousAggregatePolicyOp,
+    AddRetentionPolicyOp,
     CreateContinuousAggregateOp,
     CreateHypertableOp,
+    DisableColumnstoreOp,
+    EnableColumnstoreOp,
+    GoneWithRelationOp,
     RevertHypertableOp,
     SetChunkIntervalOp,
     SetMaterializedOnlyOp,
     TimescaleOp,
 )
-from alembic_timescaledb.settings import Settings, changes, columnstore_state
-from alembic_timescaledb.state import AggregateFound, Dimensions, HypertableFound, Key, PolicyState, ServerState, state
+from alembic_timescaledb.server import (
+    AggregateFound,
+    ColumnstoreState,
+    Dimensions,
+    HypertableFound,
+    Key,
+    PolicyState,
+    ServerState,
+    edition,
+    state,
+)
 
 Retentions = Mapping[str, timedelta | None]  # by the table's name as MetaData has it: `table` or `schema.table`
 
@@ -229,7 +242,7 @@ class Differences:
     def _is_other(self, found: AggregateFound, wanted: ContinuousAggregate | None) -> bool:
         if wanted is None:
             return found.schema in self._schemas and self.scope.has_view(self._written(found.schema), found.name)
-        return catalog.canonical(self.connection, wanted.sql) != found.definition
+        return server.canonical(self.connection, wanted.sql) != found.definition
 
     def _written(self, schema: str) -> str | None:
         """Return the schema as Alembic and revisions have it: None is the default one."""
@@ -282,3 +295,75 @@ def _created(found: AggregateFound, schema: str | None) -> CreateContinuousAggre
 
 def _settings_of_aggregate(found: AggregateFound, schema: str | None, *, with_relation: bool = False) -> Settings:
     return Settings(found.name, schema, found.columnstore, found.policies, aggregate=True, with_relation=with_relation)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The settings of one relation; `with_relation` says that it is made, or dropped, in the same breath."""
+
+    relation: str
+    schema: str | None
+    columnstore: ColumnstoreState | None
+    policies: PolicyState
+    aggregate: bool = False
+    with_relation: bool = False
+
+    def without(self) -> Settings:
+        """Return the same relation with nothing set."""
+        return replace(self, columnstore=None, policies=PolicyState())
+
+
+def columnstore_state(wanted: Columnstore | None, time_column: str) -> ColumnstoreState | None:
+    """Return what a server with the declared columnstore says of it."""
+    return None if wanted is None else ColumnstoreState(tuple(wanted.segment_by), wanted.ordered(time_column))
+
+
+def changes(before: Settings, after: Settings) -> Iterator[TimescaleOp]:
+    """Yield the steps from one to the other: what goes, then what comes; a policy is changed by a new one."""
+    old, new = before.policies, after.policies
+    if old.refresh is not None and old.refresh != new.refresh:
+        yield _refresh(before, old.refresh).reverse()
+    if old.retention is not None and old.retention != new.retention:
+        yield AddRetentionPolicyOp(before.relation, drop_after=old.retention, schema=before.schema).reverse()
+    if old.columnstore_after is not None and old.columnstore_after != new.columnstore_after:
+        yield AddColumnstorePolicyOp(before.relation, after=old.columnstore_after, schema=before.schema).reverse()
+    yield from _columnstore_changes(before, after)
+    if new.columnstore_after is not None and old.columnstore_after != new.columnstore_after:
+        yield AddColumnstorePolicyOp(after.relation, after=new.columnstore_after, schema=after.schema)
+    if new.retention is not None and old.retention != new.retention:
+        yield AddRetentionPolicyOp(after.relation, drop_after=new.retention, schema=after.schema)
+    if new.refresh is not None and old.refresh != new.refresh:
+        yield _refresh(after, new.refresh)
+
+
+def _columnstore_changes(before: Settings, after: Settings) -> Iterator[TimescaleOp]:
+    if before.columnstore == after.columnstore:
+        return
+    there = None if before.columnstore is None else _enabled(before, before.columnstore)
+    if after.columnstore is not None:
+        yield replace(_enabled(after, after.columnstore), former=there)
+    elif there is not None and before.with_relation:
+        yield GoneWithRelationOp(there)
+    elif there is not None:
+        yield DisableColumnstoreOp(there.relation, aggregate=there.aggregate, schema=there.schema, former=there)
+
+
+def _enabled(settings: Settings, columnstore: ColumnstoreState) -> EnableColumnstoreOp:
+    return EnableColumnstoreOp(
+        settings.relation,
+        segment_by=columnstore.segment_by,
+        order_by=tuple(map(str, columnstore.order_by)),
+        aggregate=settings.aggregate,
+        schema=settings.schema,
+        with_relation=settings.with_relation,
+    )
+
+
+def _refresh(settings: Settings, refresh: Refresh) -> AddContinuousAggregatePolicyOp:
+    return AddContinuousAggregatePolicyOp(
+        settings.relation,
+        start_offset=refresh.start_offset,
+        end_offset=refresh.end_offset,
+        every=refresh.every,
+        schema=settings.schema,
+    )

@@ -1,10 +1,35 @@
-"""Lengths of time, as SQL and as people say them. No months: they have no length."""
+"""Names, lengths of time and texts as SQL writes them, and the one error of declarations."""
 
 from __future__ import annotations
 
 from datetime import timedelta
 
-from alembic_timescaledb.errors import DeclarationError
+from sqlalchemy.dialects import postgresql
+
+
+class DeclarationError(ValueError):
+    """What a model declares cannot work on TimescaleDB; the message says what, where and what to do."""
+
+
+LONGEST_NAME = 63  # bytes; PostgreSQL cuts what is longer
+
+
+def literal(value: str) -> str:
+    """Return the text as a literal of SQL."""
+    return "'" + value.replace("'", "''") + "'"
+
+
+def quoted(name: str, schema: str | None = None) -> str:
+    """Return the name as SQL writes it, quoted where it must be."""
+    # The default style of parameters would double each percent sign.
+    dialect = postgresql.dialect(paramstyle="named")  # type: ignore[no-untyped-call] # untyped in SQLAlchemy
+    return ".".join(dialect.identifier_preparer.quote(part) for part in (schema, name) if part)
+
+
+def regclass(name: str, schema: str | None) -> str:
+    """Return the name as an argument of TimescaleDB's functions."""
+    return literal(quoted(name, schema))
+
 
 _UNITS = (
     ("day", timedelta(days=1)),

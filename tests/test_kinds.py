@@ -1,0 +1,67 @@
+"""The rows of kinds agree with records, models and services."""
+
+from __future__ import annotations
+
+from typing import Any, get_type_hints
+
+import pytest
+from sqlalchemy import Numeric
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from alembic_timescaledb import hypertables
+from arbstore import Store
+from arbstore.errors import ValidationError
+from arbstore.kinds import KINDS, Kind
+from arbstore.models import Base, CandleRollup
+from arbstore.services.series import Series
+
+every_kind = pytest.mark.parametrize("kind", KINDS.values(), ids=lambda kind: kind.name)
+
+
+@every_kind
+def test_a_key_begins_with_the_owner_and_the_part(kind: Kind[Any, Any]) -> None:
+    first = [kind.owner] if kind.part is None else [kind.owner, kind.part.column]
+    assert list(kind.table.primary_key.columns.keys())[: len(first) + 1] == [*first, "timestamp"]
+
+
+@every_kind
+def test_owners_are_the_foreign_keys(kind: Kind[Any, Any]) -> None:
+    (*found,) = (key for column in kind.table.c for key in column.foreign_keys)
+    assert {key.parent.name: key.column.table.name for key in found} == {
+        name: owner.value for name, owner in kind.owners.items()
+    }
+
+
+@every_kind
+def test_decimals_are_the_numeric_columns_and_have_a_scale(kind: Kind[Any, Any]) -> None:
+    numeric = {column.name for column in kind.table.c if type(column.type) is Numeric}
+    assert kind.decimals == numeric
+    assert bool(kind.scale) == bool(numeric)
+
+
+@every_kind
+def test_the_column_that_decides_which_row_is_newer_is_there(kind: Kind[Any, Any]) -> None:
+    assert kind.newer in kind.table.c
+
+
+def test_every_time_series_table_has_a_row() -> None:
+    tables = {table.name for table, _ in hypertables(Base.metadata)} - {CandleRollup.__tablename__}
+    assert {kind.table.name for kind in KINDS.values()} == tables
+
+
+def test_type_checkers_know_every_kind_of_a_store() -> None:
+    typed = {name for name, hint in get_type_hints(Store).items() if "Series" in str(hint) or issubclass(hint, Series)}
+    assert typed == KINDS.keys()
+
+
+async def test_a_store_has_a_service_for_every_kind_and_no_other_name() -> None:
+    store = Store(AsyncSession())
+    for name, kind in KINDS.items():
+        service = getattr(store, name)
+        assert service.kind is kind
+        assert service is getattr(store, name)
+        assert type(store.series(kind)) is type(service)
+    with pytest.raises(ValidationError, match="must be one of book_tickers, trades"):
+        store.series("nonsense")
+    with pytest.raises(AttributeError, match="'Store' object has no attribute 'nonsense'"):
+        store.nonsense  # type: ignore[attr-defined] # noqa: B018 # that type checkers see it too is tested with it
