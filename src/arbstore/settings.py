@@ -88,7 +88,7 @@ class Settings(BaseSettings):
     def load(cls, **given: Any) -> Settings:
         """Read the settings; `given` wins. Raises ConfigurationError that names each invalid setting, not its value."""
         if unknown := given.keys() - cls.model_fields.keys():
-            raise ConfigurationError(f"settings: there is no setting {', '.join(sorted(unknown))}")
+            raise ConfigurationError(f"settings: unknown setting {', '.join(sorted(unknown))}")
         try:
             return cls(**given)
         except ValidationError as error:
