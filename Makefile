@@ -12,9 +12,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEV := $(VENV)/.installed-dev
 DEMO := $(VENV)/.installed-demo
+DOCS := $(VENV)/.installed-docs
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench check format image clean
+.PHONY: help demo test bench check format docs picture image clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -39,11 +40,17 @@ format: $(DEV) ## put the code into its format, and fix what the linter can
 	@$(BIN)/ruff format
 	@$(BIN)/ruff check --fix
 
+docs: $(DOCS) ## build the documentation into site/; a warning or a dead link is an error
+	@$(BIN)/zensical build --clean --strict
+
+picture: $(DEV) ## draw the output of the demo anew, for the README
+	@$(BIN)/python .ci/picture.py
+
 image: ## build the TimescaleDB image from Debian's packages
 	@docker/build.sh '$(IMAGE)'
 
 clean: ## delete the virtual environment and all that tools have left
-	rm -rf $(VENV) build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) build dist site .cache .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A venv that could not be finished (no ensurepip) would pass for one the next time.
@@ -53,7 +60,8 @@ $(VENV)/pyvenv.cfg:
 
 $(DEV): EXTRAS := dev
 $(DEMO): EXTRAS := cli,embedded
-$(DEV) $(DEMO): pyproject.toml | $(VENV)/pyvenv.cfg
+$(DOCS): EXTRAS := docs
+$(DEV) $(DEMO) $(DOCS): pyproject.toml | $(VENV)/pyvenv.cfg
 	@echo "setting up $(VENV) ($(EXTRAS)) …"
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --editable '.[$(EXTRAS)]'
 	@touch $@

@@ -1,4 +1,4 @@
-"""A backtest: replays two exchanges' quotes in time, and trades where one's bid is above the other's ask."""
+"""A backtest: replays the quotes of two exchanges in order, and trades when one bid is above the other's ask."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import market
 from arbstore import Database, StoredBookTicker, migrations
 
 FEES_BPS = 1.0  # of both legs together
-STEP = timedelta(minutes=2)  # what is read at once: bounds the memory, however long the backtest
+STEP = timedelta(minutes=2)  # the time read at once: it limits the memory, however long the backtest is
 
 
 async def replay(db: Database, since: datetime, until: datetime) -> list[StoredBookTicker]:

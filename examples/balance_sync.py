@@ -1,4 +1,4 @@
-"""A balance sync: writes what accounts hold, exactly, and tells what changed since the last time."""
+"""A balance sync: writes the exact balances of accounts, and prints the changes since the last visit."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from decimal import Decimal
 
 from arbstore import Balance, Database, Exchange, Store, migrations
 
-# Stands in for the accounts' REST calls: two visits to two exchanges. Texts, as exchanges send them: a float would
-# have lost the last of eighteen decimals already.
+# Stands in for the REST calls: two visits to two exchanges. The amounts are texts, as exchanges send them. A float
+# would lose the last of eighteen decimals.
 VISITS: list[dict[str, dict[str, str]]] = [
     {
         "EXAMPLE_SPOT": {"USDT": "10000.00", "ETH": "1.000000000000000001"},
@@ -24,7 +24,7 @@ VISITS: list[dict[str, dict[str, str]]] = [
 
 
 async def sync(store: Store, accounts: Mapping[str, Mapping[str, str]]) -> dict[tuple[str, str], Decimal]:
-    """Write the balances of one visit, and return the change of each that changed."""
+    """Write the balances of one visit, and return the changes by exchange and asset."""
     before = {(row.exchange, row.asset_name): row.available_balance for row in await store.balances.latest()}
     now = datetime.now(UTC)
     exchanges = {name: await known(store, name) for name in accounts}
@@ -39,12 +39,12 @@ async def sync(store: Store, accounts: Mapping[str, Mapping[str, str]]) -> dict[
 
 
 async def known(store: Store, name: str) -> Exchange:
-    """Return the exchange, registered now if it was not."""
+    """Return the exchange; register it first if it is new."""
     return await store.exchanges.by_enum(name) or await store.exchanges.add(name)
 
 
 async def main() -> None:
-    """Sync twice into the configured database."""
+    """Make two visits, and write into the configured database."""
     async with Database() as db:
         await migrations.deploy(db)
         for number, accounts in enumerate(VISITS, start=1):

@@ -1,4 +1,4 @@
-"""A collector: follows an exchange's listing, writes what its feed says in batches, and reports on itself."""
+"""A collector: follows an exchange's listing, writes its feed in batches, and reports its own state."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ BATCH = 500
 
 
 async def feed(messages: int = 2_000) -> AsyncIterator[dict[str, Any]]:
-    """Stand in for the exchange's websocket; every other message shares its millisecond with the one before."""
+    """Stand in for the exchange's websocket. Messages come in pairs that share a timestamp, as on real exchanges."""
     start = datetime.now(UTC) - timedelta(seconds=messages / 100)
     for number in range(messages):
         at = start + timedelta(milliseconds=10 * (number // 2))
@@ -40,7 +40,7 @@ async def listings() -> list[Listing]:
 
 
 async def collect(db: Database) -> InsertResult:
-    """Write the whole feed, and return what became of it."""
+    """Write the whole feed, and return the counts of all batches together."""
     async with db.begin() as store:
         exchange = await store.exchanges.by_enum(EXCHANGE) or await store.exchanges.add(EXCHANGE)
         synced = await store.symbols.sync(exchange.id, await listings())
@@ -58,7 +58,7 @@ async def collect(db: Database) -> InsertResult:
 
 
 def ticker(symbol_id: int, message: dict[str, Any]) -> BookTicker:
-    """Return what the message says."""
+    """Return the message as a record."""
     return BookTicker(
         symbol_id=symbol_id,
         timestamp=message["T"],

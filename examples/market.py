@@ -1,4 +1,4 @@
-"""A small market for the examples that read one: two exchanges, ten minutes of simulated quotes, one a second."""
+"""A small simulated market for the other examples: two exchanges, ten minutes, one quote a second."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ UNTIL = SINCE + timedelta(seconds=SECONDS)
 
 
 async def fill(db: Database) -> None:
-    """Register the exchanges and their symbol, and write the quotes; running it again changes nothing."""
-    chance = random.Random(7)  # noqa: S311 # a simulation, no secret
+    """Register the exchanges and their symbol, and write the quotes. A second run changes nothing."""
+    chance = random.Random(7)  # noqa: S311 # a simulation, not a secret
     price = 60_000.0
     mids = [price := price * (1 + chance.gauss(0, 1e-4)) for _ in range(SECONDS)]
     async with db.begin() as store:
         for lag, exchange in enumerate(EXCHANGES):
             symbol = await _symbol(store, exchange)
-            # The second exchange follows the first by three seconds: that is where spreads come from.
+            # The second exchange follows the first with a lag of three seconds. The lag causes the spreads.
             rows = [_quote(symbol, second, mids[max(0, second - 3 * lag)]) for second in range(SECONDS)]
             await store.book_tickers.insert(rows)
 

@@ -1,4 +1,4 @@
-"""An analysis of spreads: who quotes what now, what a buyer here and a seller there would gain, and how that was."""
+"""An analysis of spreads between two exchanges: now, from the latest quotes, and over their history."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from arbstore import Database, Opportunity, StoredBookTicker, migrations
 
 
 def spread_bps(buy: StoredBookTicker, sell: StoredBookTicker) -> float:
-    """Return the gain, in basis points, of buying at one's ask and selling at the other's bid, before fees."""
+    """Return the gain, in basis points, of buying at one ask and selling at the other bid, before fees."""
     return (sell.bid_price / buy.ask_price - 1) * 10_000
 
 

@@ -46,6 +46,14 @@ def test_the_wheel_is_typed_and_carries_its_revisions(wheel: Path) -> None:
     assert packed == {path.name for path in (CHECKOUT / "alembic" / "versions").glob("*.py")}
 
 
+def test_the_wheel_has_the_licence_and_its_description_links_the_other_pages(wheel: Path) -> None:
+    (info,) = wheel.glob("*.dist-info")
+    metadata = (info / "METADATA").read_text()
+    assert "\nLicense-Expression: MIT\nLicense-File: LICENSE\n" in metadata
+    assert (info / "licenses" / "LICENSE").read_text() == (CHECKOUT / "LICENSE").read_text()
+    assert all(f"({name})" in metadata for name in ("CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md", "LICENSE"))
+
+
 async def test_an_application_that_only_has_the_wheel_deploys_the_schema(wheel: Path, empty_db: Database) -> None:
     url = empty_db.engine.url.render_as_string(hide_password=False)
     # -P and the folder first in the path: nothing of the checkout is found.

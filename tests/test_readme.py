@@ -1,4 +1,4 @@
-"""The README's promises: its blocks run as printed, and its table of settings is the code's."""
+"""The README's promises: its blocks and the examples run as printed."""
 
 from __future__ import annotations
 
@@ -8,15 +8,24 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from textwrap import indent
 
 import pytest
 
 from arbstore import migrations
 from arbstore.database import Database
-from arbstore.settings import Settings
 
 CHECKOUT = Path(__file__).parents[1]
 README = (CHECKOUT / "README.md").read_text()
+# Around a block that begins where `db` is open.
+OPENED = """
+import asyncio
+from arbstore import Database
+async def main():
+    async with Database() as db:
+{}
+asyncio.run(main())
+"""
 EXAMPLES = ("collector", "balance_sync", "backtest", "spreads")
 
 
@@ -28,19 +37,6 @@ def run(command: list[str], url: str, folder: Path) -> subprocess.CompletedProce
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     environment = {**os.environ, "PATH": path, "ARBSTORE_DATABASE_URL": url}
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)  # noqa: S603 # what the README prints
-
-
-def settings_table() -> str:
-    rows = ["| name | default | |", "| --- | --- | --- |"]
-    for name, field in Settings.model_fields.items():
-        default = "" if field.default is None else f"`{field.default}`".lower()
-        rows.append(f"| `{name.upper()}` | {default} | {field.description} |")
-    return "\n".join(rows)
-
-
-def test_the_table_of_settings_is_that_of_the_code() -> None:
-    printed = README.partition("by the tests -->\n")[2].partition("\n<!-- end of settings")[0]
-    assert printed == settings_table()
 
 
 def test_the_two_commands_are_targets_of_make() -> None:
@@ -67,7 +63,8 @@ async def test_the_blocks_that_import_run_as_printed(committed_db: Database, tmp
         "BINANCE_SPOT BTC 61687.715 0.002 bps",
         "1 quotes in the last hour",
     ]
-    frame = await asyncio.to_thread(run, [sys.executable, "-c", blocks("python")[1]], url, tmp_path)
+    script = OPENED.format(indent(blocks("python")[1], " " * 8))
+    frame = await asyncio.to_thread(run, [sys.executable, "-c", script], url, tmp_path)
     assert frame.returncode == 0, frame.stderr
     assert "61687.71 " in frame.stdout
 

@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, c
 from arbstore import embedded
 from arbstore.cache import ReferenceCache
 from arbstore.errors import ConfigurationError, DatabaseConnectionError, translated
-from arbstore.postgres.engine import engine_options, reach, refuse_failed_commits
+from arbstore.postgres.engine import engine_options, refuse_failed_commits, wait_until_ready
 from arbstore.services.store import Store
 from arbstore.settings import EMBEDDED, Settings
 
@@ -115,7 +115,7 @@ class Database:
         refuse_failed_commits(engine)
         try:
             try:
-                await reach(engine, self.settings.connect_timeout)
+                await wait_until_ready(engine, self.settings.connect_timeout)
             except DatabaseConnectionError as error:
                 error.args = (f"{engine.url}: {error}",)  # str() of a URL hides its password
                 raise

@@ -185,13 +185,13 @@ async def test_any_limit_and_window_is_a_part_of_the_whole(store: Store, market:
 @pytest.mark.parametrize(
     ("timeframe", "reason"),
     [
-        ("7m", "a day has no whole number"),
-        ("5h", "a day has no whole number"),
-        ("2d", "a day has no whole number"),
-        ("2w", "a day has no whole number"),
-        ("5M", "a year has no whole number"),
-        ("30s", "one minute"),
-        ("90s", "one minute"),
+        ("7m", "does not divide a day"),
+        ("5h", "does not divide a day"),
+        ("2d", "does not divide a day"),
+        ("2w", "does not divide a day"),
+        ("5M", "does not divide a year"),
+        ("30s", "number of minutes"),
+        ("90s", "number of minutes"),
         ("fast", "such as 1m"),
     ],
 )

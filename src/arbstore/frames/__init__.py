@@ -10,11 +10,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import aclosing
-from datetime import datetime
 from enum import Enum
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, TypedDict, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, Unpack
 
 import pyarrow as pa  # type: ignore[import-untyped] # it has no types
 
@@ -24,39 +23,33 @@ from arbstore.frames.parquet import Export, Progress, write_parquet
 from arbstore.frames.reading import Source, stream
 from arbstore.frames.schema import Shape, reversed_batch
 from arbstore.kinds import Kind
-from arbstore.postgres.history import HistoryQuery, oldest_first, statements
+from arbstore.postgres.history import HistoryQuery, Window, oldest_first, statements
 from arbstore.services.store import Store
 
 if TYPE_CHECKING:
     import polars
 
-__all__ = ["Connections", "Export", "Frames", "Selection", "Window", "arrow_frames"]
+__all__ = ["Connections", "Export", "Frames", "Selection", "arrow_frames"]
 
 F = TypeVar("F")
 
 _ROWS_A_BATCH = 65_536  # of records, which are in memory anyway
 
 
-class Window(TypedDict, total=False):
-    """The wanted rows of a series: `since <= timestamp < until`; with `limit`, the newest that many of them.
+class CandleWindow(Window, total=False):
+    """A Window of candles; `source` is `feed`, `trades` or `quotes`."""
 
-    `source` is for candles: `feed`, `trades` or `quotes`. With `exact=False`, columns of exact decimals (balances,
-    funding rates) become float64.
-    """
-
-    since: datetime | None
-    until: datetime | None
-    limit: int | None
     source: str | Enum
-    exact: bool
 
 
-class Selection(Window, total=False):
-    """A Window, and names for what can also stand in a row: `symbol_id` replaces exchange, base and quote.
+class Selection(CandleWindow, total=False):
+    """The arguments of a read by name. With `exact=False`, exact decimals (balances, funding rates) become float64.
 
-    Dated contracts and delisted symbols are read by `symbol_id`; their candles take `timeframe` by name.
+    `symbol_id` replaces exchange, base and quote, also for dated contracts and delisted symbols. Their candles take
+    `timeframe` by name.
     """
 
+    exact: bool
     symbol_id: int | None
     timeframe: str
 
@@ -124,7 +117,9 @@ class Frames(Generic[F]):
         newest_first = query.limit is not None
         return await self._frame(shape, map(reversed_batch, reversed(batches)) if newest_first else batches)
 
-    async def candles(self, exchange: str | Enum, base: str, quote: str, timeframe: str, **window: Unpack[Window]) -> F:
+    async def candles(
+        self, exchange: str | Enum, base: str, quote: str, timeframe: str, **window: Unpack[CandleWindow]
+    ) -> F:
         """Return the history of the pair's candles: `history` of `"candles"`."""
         return await self.history("candles", exchange, base, quote, timeframe, **window)
 

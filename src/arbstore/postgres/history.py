@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from operator import index
-from typing import Any, Self
+from typing import Any, Self, TypedDict, Unpack
 
 from sqlalchemy import ColumnElement, Select, Table, bindparam, select
 
@@ -18,6 +18,14 @@ from arbstore.records import rules
 _MOST_ROWS = 2**63 - 1  # PostgreSQL's bigint
 # How many chunks back the newest rows are looked for first. Planning and starting a query costs time for each chunk.
 _CHUNKS = (2, 32)
+
+
+class Window(TypedDict, total=False):
+    """The wanted rows: `since <= timestamp < until`; with `limit`, only the newest that many of them."""
+
+    since: datetime | None
+    until: datetime | None
+    limit: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,19 +47,12 @@ class HistoryQuery:
 
     @classmethod
     def of(
-        cls,
-        kind: Kind[Any, Any],
-        series: Mapping[str, Any],
-        names: Mapping[str, str],
-        *,
-        since: datetime | None = None,
-        until: datetime | None = None,
-        limit: int | None = None,
-        source: str | None = None,
+        cls, kind: Kind[Any, Any], series: Mapping[str, Any], names: Mapping[str, str], **window: Unpack[Window]
     ) -> Self:
         """Return the query, with its times in UTC; raise ValidationError for a bad time, range or limit."""
-        begin, end = checked_range(since, until)
-        return cls(kind, series, names, begin, end, None if limit is None else _checked_limit(limit), source)
+        begin, end = checked_range(window.get("since"), window.get("until"))
+        limit = window.get("limit")
+        return cls(kind, series, names, begin, end, None if limit is None else _checked_limit(limit))
 
     @property
     def constants(self) -> dict[str, Any]:

@@ -15,8 +15,19 @@ from arbstore.errors import ValidationError
 from arbstore.records.rules import Rule
 
 
+class _RecordMeta(msgspec.StructMeta):
+    """Gives a struct the fields of bases that are not structs, because msgspec allows only one base with fields."""
+
+    def __new__(cls, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **options: Any) -> Any:
+        """Make the struct."""
+        mixins = (base.__annotations__ for base in bases if not isinstance(base, msgspec.StructMeta))
+        for fields in mixins:
+            namespace["__annotations__"] = fields | namespace.get("__annotations__", {})
+        return super().__new__(cls, name, bases, namespace, **options)
+
+
 # Records hold plain values and never form a cycle, so the garbage collector need not walk millions of them.
-class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False, metaclass=_RecordMeta):
     """Base of all records. A record is immutable; `insert` checks its values, the constructor does not."""
 
     ascending: ClassVar[tuple[tuple[str, str], ...]] = ()  # pairs (a, b) of fields that must satisfy a <= b

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
-from typing import Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar, TypeAlias
 
 from arbstore.records import rules
 from arbstore.records.batch import Record
@@ -171,88 +171,69 @@ class Candle(Snapshot, frozen=True, kw_only=True):
     num_trades: Annotated[int | None, rules.count] = None
 
 
-# What reads return: the snapshot with the names of its exchange (an enum value) and of its symbol. Each is a subclass
-# of its snapshot, so rows that one database returned can be inserted into another. The fields are repeated because
-# msgspec gives a struct only one base with fields, and because type checkers see them here.
-class StoredBookTicker(BookTicker, frozen=True, kw_only=True):
+if TYPE_CHECKING:
+    _Mixin: TypeAlias = Snapshot
+else:
+
+    class _Mixin:
+        __slots__ = ()
+
+        def __init_subclass__(cls, **_: object) -> None:
+            """Ignore the options of a struct."""
+
+
+# A stored record is its snapshot with names beside the values, so rows that one database returned can be inserted into
+# another. The names are mixins: `Record` makes them fields. Type checkers see structs with two bases.
+class OfExchange(_Mixin, frozen=True, kw_only=True):
+    """The enum value of the exchange."""
+
+    __slots__ = ()
+    exchange: str
+    created_at: datetime
+
+
+class OfSymbol(_Mixin, frozen=True, kw_only=True):
+    """The enum value of the exchange, and the names of the symbol."""
+
+    __slots__ = ()
+    exchange: str
+    symbol_base: str
+    symbol_quote: str
+    exchange_symbol: str
+    created_at: datetime
+
+
+class StoredBookTicker(OfSymbol, BookTicker, frozen=True, kw_only=True):
     """A book ticker as read back."""
 
-    exchange: str
-    symbol_base: str
-    symbol_quote: str
-    exchange_symbol: str
-    created_at: datetime
 
-
-class StoredTrade(Trade, frozen=True, kw_only=True):
+class StoredTrade(OfSymbol, Trade, frozen=True, kw_only=True):
     """A trade as read back."""
 
-    exchange: str
-    symbol_base: str
-    symbol_quote: str
-    exchange_symbol: str
-    created_at: datetime
 
-
-class StoredFundingRate(FundingRate, frozen=True, kw_only=True):
+class StoredFundingRate(OfSymbol, FundingRate, frozen=True, kw_only=True):
     """A funding rate as read back."""
 
-    exchange: str
-    symbol_base: str
-    symbol_quote: str
-    exchange_symbol: str
-    created_at: datetime
 
-
-class StoredOpportunity(Opportunity, frozen=True, kw_only=True):
+class StoredOpportunity(OfSymbol, Opportunity, frozen=True, kw_only=True):
     """An opportunity as read back; `exchange` and the names belong to the symbol bought."""
 
-    exchange: str
-    symbol_base: str
-    symbol_quote: str
-    exchange_symbol: str
-    created_at: datetime
 
-
-class StoredOrderFlow(OrderFlow, frozen=True, kw_only=True):
+class StoredOrderFlow(OfSymbol, OrderFlow, frozen=True, kw_only=True):
     """Order-flow metrics as read back."""
 
-    exchange: str
-    symbol_base: str
-    symbol_quote: str
-    exchange_symbol: str
-    created_at: datetime
 
-
-class StoredTick(Tick, frozen=True, kw_only=True):
+class StoredTick(OfSymbol, Tick, frozen=True, kw_only=True):
     """A tick as read back."""
 
-    exchange: str
-    symbol_base: str
-    symbol_quote: str
-    exchange_symbol: str
-    created_at: datetime
 
-
-class StoredCandle(Candle, frozen=True, kw_only=True):
+class StoredCandle(OfSymbol, Candle, frozen=True, kw_only=True):
     """A candle as read back."""
 
-    exchange: str
-    symbol_base: str
-    symbol_quote: str
-    exchange_symbol: str
-    created_at: datetime
 
-
-class StoredBalance(Balance, frozen=True, kw_only=True):
+class StoredBalance(OfExchange, Balance, frozen=True, kw_only=True):
     """A balance as read back."""
 
-    exchange: str
-    created_at: datetime
 
-
-class StoredCollectorStatus(CollectorStatus, frozen=True, kw_only=True):
+class StoredCollectorStatus(OfExchange, CollectorStatus, frozen=True, kw_only=True):
     """A collector's status as read back."""
-
-    exchange: str
-    created_at: datetime

@@ -1,4 +1,4 @@
-"""Lengths of candles, and the bars that time falls into: as exchanges count them, in UTC."""
+"""Lengths of candles, and when candles begin: as exchanges count them, in UTC."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _UNITS = {"s": timedelta(seconds=1), "m": _MINUTE, "h": timedelta(hours=1), "d":
 
 
 class CandleSource(StrEnum):
-    """What a candle is made of: `feed` as an exchange delivered it, `trades` and `quotes` rolled up from ours."""
+    """Where a candle comes from: `feed` if an exchange delivered it, `trades` or `quotes` if it is made from rows."""
 
     FEED = "feed"
     TRADES = "trades"
@@ -24,12 +24,12 @@ class CandleSource(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Timeframe:
-    """A length of which a whole number of bars fills a day, or which is a week, or a part of a year in months.
+    """A length that divides a day, or a week, or a number of months that divides a year.
 
-    Days begin at 00:00 UTC, weeks on Monday, months on the 1st. `length` is None where it is `months`.
+    Days begin at 00:00 UTC, weeks on Monday, months on the 1st. `length` is None if the length is in `months`.
     """
 
-    MONDAY = datetime(2001, 1, 1, tzinfo=UTC)  # a beginning of all: of a week, a day, a year
+    MONDAY = datetime(2001, 1, 1, tzinfo=UTC)  # a week, a day and a year begin here
 
     text: str
     length: timedelta | None
@@ -37,37 +37,39 @@ class Timeframe:
 
     @classmethod
     def parse(cls, given: str) -> Timeframe:
-        """Read what `candles` take for a timeframe; raise ValueError where bars of it come out uneven."""
+        """Read a text such as 5m, 1h or 1M; raise ValueError if such candles do not fill a day or a year evenly."""
         text: str = rules.timeframe.parse(given)
         count, unit = int(text[:-1]), text[-1]
         if unit == "M":
             if 12 % count:
-                raise ValueError(f"{text}: a year has no whole number of those; 1M, 2M, 3M, 4M, 6M and 12M fit")
+                raise ValueError(f"{text} does not divide a year: use 1M, 2M, 3M, 4M, 6M or 12M")
             return cls(text, None, count)
         length = count * _UNITS[unit]
         if length % _MINUTE:
-            raise ValueError(f"{text}: roll-ups are made of bars of one minute; take a multiple, such as 1m")
+            raise ValueError(
+                f"{text} is not a number of minutes, which candles are made from: use 1m, 5m or 1h, for example"
+            )
         if length != _WEEK and _DAY % length:
-            raise ValueError(f"{text}: a day has no whole number of those; 5m, 1h, 4h, 1d, 1w and 1M fit")
+            raise ValueError(f"{text} does not divide a day: use 5m, 1h, 4h, 1d, 1w or 1M, for example")
         return cls(text, length, 0)
 
     def floor(self, moment: datetime) -> datetime:
-        """Return when the bar of the moment, which is in UTC, begins. Raises OverflowError before the year 1."""
+        """Return when the candle begins that covers a moment in UTC. Raises OverflowError before the year 1."""
         if self.length is not None:
             return moment - (moment - self.MONDAY) % self.length
         first = moment.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
         return self._months_on(first, -((moment.month - 1) % self.months))
 
     def ceil(self, moment: datetime) -> datetime:
-        """Return the first beginning of a bar that is not before the moment. Raises OverflowError at the last."""
+        """Return when the first candle begins at or after the moment. Raises OverflowError after the year 9999."""
         begin = self.floor(moment)
         return begin if begin == moment else self.step(begin, 1)
 
-    def step(self, begin: datetime, bars: int) -> datetime:
-        """Return the beginning of the bar so many bars on, or back. Raises OverflowError beyond all time."""
+    def step(self, begin: datetime, count: int) -> datetime:
+        """Return when the candle begins that is `count` candles later, or earlier. May raise OverflowError."""
         if self.length is not None:
-            return begin + self.length * bars
-        return self._months_on(begin, self.months * bars)
+            return begin + self.length * count
+        return self._months_on(begin, self.months * count)
 
     @staticmethod
     def _months_on(first: datetime, months: int) -> datetime:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from enum import Enum
-from typing import Any, TypeVar
+from typing import Any, TypeVar, Unpack
 
 from sqlalchemy import func, select
 
@@ -14,7 +14,7 @@ from alembic_timescaledb.server import materialized, refresh_windows
 from arbstore import locks
 from arbstore.errors import ValidationError
 from arbstore.models.rollups import HOUR, ROLL_UPS, RollUp
-from arbstore.postgres.history import HistoryQuery, checked_range
+from arbstore.postgres.history import HistoryQuery, Window, checked_range
 from arbstore.records import Candle, CandleSource, StoredCandle, Timeframe, rules
 from arbstore.records.rules import ago
 from arbstore.services.rollup_reads import MadeCandles
@@ -56,11 +56,9 @@ class Candles(Series[Candle, StoredCandle]):
         timeframe: str,
         *,
         source: str | Enum = CandleSource.FEED,
-        since: datetime | None = None,
-        until: datetime | None = None,
-        limit: int | None = None,
+        **window: Unpack[Window],
     ) -> list[StoredCandle]:
-        """Return the candles of the pair that begin at `since` or later and before `until`, oldest first.
+        """Return the candles of the pair that begin in the window, oldest first.
 
         The pair stands for its active symbol without expiry. With `limit`, only the newest that many are returned.
         With the source `feed` the candles are as an exchange delivered them. With `trades` they are made from stored
@@ -71,7 +69,6 @@ class Candles(Series[Candle, StoredCandle]):
         Candles of quotes have no volume, vwap or number of trades. `created_at` is when the last of the rows was
         received. Raises UnknownExchangeError, UnknownSymbolError, and ValidationError for a bad timeframe or source.
         """
-        window = {"since": since, "until": until, "limit": limit}
         return await super().history(exchange, base, quote, timeframe, source=source, **window)
 
     async def query(self, *series: Any, source: str | Enum = CandleSource.FEED, **more: Any) -> HistoryQuery:
@@ -145,9 +142,9 @@ class Candles(Series[Candle, StoredCandle]):
         return found if query.limit is None else found[-query.limit :]
 
 
-def _back(timeframe: Timeframe, end: datetime, bars: int, earliest: datetime) -> datetime:
+def _back(timeframe: Timeframe, end: datetime, count: int, earliest: datetime) -> datetime:
     try:
-        return timeframe.step(end, -bars)
+        return timeframe.step(end, -count)
     except OverflowError:
         return earliest
 

@@ -5,10 +5,11 @@ They add nothing to `Series`: a kind that is not here has a service all the same
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import timedelta
 from enum import Enum
-from typing import TypeVar
+from typing import TypeVar, Unpack
 
+from arbstore.postgres.history import Window
 from arbstore.records import (
     Balance,
     CollectorStatus,
@@ -43,22 +44,13 @@ class PairSeries(Series[In, Out]):
         """
         return await super().latest(exchange, base, quote, max_age=max_age)
 
-    async def history(
-        self,
-        exchange: str | Enum,
-        base: str,
-        quote: str,
-        *,
-        since: datetime | None = None,
-        until: datetime | None = None,
-        limit: int | None = None,
-    ) -> list[Out]:
+    async def history(self, exchange: str | Enum, base: str, quote: str, **window: Unpack[Window]) -> list[Out]:
         """Return the rows of the pair with `since <= timestamp < until`, oldest first.
 
         The pair stands for its active symbol without expiry. With `limit`, only the newest that many rows are returned.
         Raises UnknownExchangeError and UnknownSymbolError.
         """
-        return await super().history(exchange, base, quote, since=since, until=until, limit=limit)
+        return await super().history(exchange, base, quote, **window)
 
 
 class OrderFlows(Series[OrderFlow, StoredOrderFlow]):
@@ -85,16 +77,13 @@ class OrderFlows(Series[OrderFlow, StoredOrderFlow]):
         base: str,
         quote: str,
         window_seconds: int,
-        *,
-        since: datetime | None = None,
-        until: datetime | None = None,
-        limit: int | None = None,
+        **window: Unpack[Window],
     ) -> list[StoredOrderFlow]:
         """Return the rows of the pair and window with `since <= timestamp < until`, oldest first.
 
         With `limit`, only the newest that many rows are returned. Raises UnknownExchangeError and UnknownSymbolError.
         """
-        return await super().history(exchange, base, quote, window_seconds, since=since, until=until, limit=limit)
+        return await super().history(exchange, base, quote, window_seconds, **window)
 
 
 class Opportunities(Series[Opportunity, StoredOpportunity]):
@@ -122,17 +111,14 @@ class Opportunities(Series[Opportunity, StoredOpportunity]):
         base: str,
         quote: str,
         sell_exchange: str | Enum,
-        *,
-        since: datetime | None = None,
-        until: datetime | None = None,
-        limit: int | None = None,
+        **window: Unpack[Window],
     ) -> list[StoredOpportunity]:
         """Return the opportunities to buy on `exchange` and sell on `sell_exchange`, oldest first.
 
         They have `since <= timestamp < until`. With `limit`, only the newest that many are returned. Raises
         UnknownExchangeError and UnknownSymbolError.
         """
-        return await super().history(exchange, base, quote, sell_exchange, since=since, until=until, limit=limit)
+        return await super().history(exchange, base, quote, sell_exchange, **window)
 
 
 class Balances(Series[Balance, StoredBalance]):
@@ -147,20 +133,12 @@ class Balances(Series[Balance, StoredBalance]):
         """
         return await super().latest(exchange, asset, max_age=max_age)
 
-    async def history(
-        self,
-        exchange: str | Enum,
-        asset: str,
-        *,
-        since: datetime | None = None,
-        until: datetime | None = None,
-        limit: int | None = None,
-    ) -> list[StoredBalance]:
+    async def history(self, exchange: str | Enum, asset: str, **window: Unpack[Window]) -> list[StoredBalance]:
         """Return the balances of one asset with `since <= timestamp < until`, oldest first.
 
         With `limit`, only the newest that many are returned. Raises UnknownExchangeError.
         """
-        return await super().history(exchange, asset, since=since, until=until, limit=limit)
+        return await super().history(exchange, asset, **window)
 
 
 class Collectors(Series[CollectorStatus, StoredCollectorStatus]):
@@ -179,13 +157,10 @@ class Collectors(Series[CollectorStatus, StoredCollectorStatus]):
         self,
         exchange: str | Enum,
         collector: str,
-        *,
-        since: datetime | None = None,
-        until: datetime | None = None,
-        limit: int | None = None,
+        **window: Unpack[Window],
     ) -> list[StoredCollectorStatus]:
         """Return the states of one collector with `since <= timestamp < until`, oldest first.
 
         With `limit`, only the newest that many are returned. Raises UnknownExchangeError.
         """
-        return await super().history(exchange, collector, since=since, until=until, limit=limit)
+        return await super().history(exchange, collector, **window)

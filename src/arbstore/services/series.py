@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from enum import Enum
+from functools import lru_cache
 from inspect import Parameter, Signature
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 from sqlalchemy import CTE, ColumnElement, Row, Select, any_, func, lateral, literal, null, select, true
 from sqlalchemy.dialects.postgresql import ARRAY
@@ -19,7 +20,7 @@ from arbstore import models
 from arbstore.cache import ReferenceCache
 from arbstore.errors import ValidationError
 from arbstore.kinds import Kind, Owner
-from arbstore.postgres.history import HistoryQuery, after, starts, statements, within
+from arbstore.postgres.history import HistoryQuery, Window, after, starts, statements, within
 from arbstore.postgres.upsert import InsertResult, upsert
 from arbstore.records import Exchange, Snapshot, Symbol, columns, parse, rules
 from arbstore.services.exchanges import Exchanges
@@ -79,34 +80,22 @@ class Series(Service, Generic[In, Out]):
         """Return the rows of one series with `since <= timestamp < until`, oldest first; see `query`."""
         return await self.fetch(await self.query(*series, **named))
 
-    async def history_by_id(
-        self,
-        symbol_id: int,
-        *,
-        since: datetime | None = None,
-        until: datetime | None = None,
-        limit: int | None = None,
-        **part: Any,
-    ) -> list[Out]:
+    async def history_by_id(self, symbol_id: int, **named: Any) -> list[Out]:
         """Return what `history` returns, for a symbol by its id: delisted symbols and dated contracts need this.
 
-        Without the part, rows of all parts are returned. Raises UnknownSymbolError.
+        The part and the window are given by name. Without the part, rows of all parts are returned. Raises
+        UnknownSymbolError.
         """
-        return await self.fetch(await self.query_by_id(symbol_id, since=since, until=until, limit=limit, **part))
+        return await self.fetch(await self.query_by_id(symbol_id, **named))
 
-    async def query(
-        self,
-        *series: Any,
-        since: datetime | None = None,
-        until: datetime | None = None,
-        limit: int | None = None,
-        **named: Any,
-    ) -> HistoryQuery:
-        """Look the series up, and return the query that `history` runs; with `limit`, it is for the newest rows.
+    async def query(self, *series: Any, **named: Any) -> HistoryQuery:
+        """Look the series up, and return the query that `history` runs.
 
-        A pair stands for its active symbol without expiry. Raises UnknownExchangeError and UnknownSymbolError,
-        ValidationError for a bad value, and TypeError unless exactly the `kind.arguments` are given.
+        A pair stands for its active symbol without expiry. The window is given by name: `since`, `until`, `limit`.
+        Raises UnknownExchangeError and UnknownSymbolError, ValidationError for a bad value, and TypeError unless
+        exactly the `kind.arguments` are given.
         """
+        window = _window(named)
         given = _bound(self.kind.arguments, series, named)
         exchange = await Exchanges(self._session, self._cache).by_enum_one(given["exchange"])
         if self.kind.of_symbols:
@@ -115,25 +104,18 @@ class Series(Service, Generic[In, Out]):
         else:
             owner = exchange
         key = {self.kind.owner: owner.id, **await self._part(given)}
-        return HistoryQuery.of(self.kind, key, _names(exchange, owner), since=since, until=until, limit=limit)
+        return HistoryQuery.of(self.kind, key, _names(exchange, owner), **window)
 
-    async def query_by_id(
-        self,
-        symbol_id: int,
-        *,
-        since: datetime | None = None,
-        until: datetime | None = None,
-        limit: int | None = None,
-        **part: Any,
-    ) -> HistoryQuery:
+    async def query_by_id(self, symbol_id: int, **named: Any) -> HistoryQuery:
         """Return the query that `history_by_id` runs. Raises ValidationError if the kind has no symbols."""
         if not self.kind.of_symbols:
             raise ValidationError(f"is not possible for {self.kind.name}, which belong to exchanges", field="symbol_id")
-        given = _bound(self.kind.arguments[3:], (), part, optional=True)
+        window = _window(named)
+        given = _bound(self.kind.arguments[3:], (), named, optional=True)
         symbol = await Symbols(self._session, self._cache).get_one(symbol_id)
         exchange = await Exchanges(self._session, self._cache).get_one(symbol.exchange_id)
         key = {self.kind.owner: symbol.id, **await self._part(given)}
-        return HistoryQuery.of(self.kind, key, _names(exchange, symbol), since=since, until=until, limit=limit)
+        return HistoryQuery.of(self.kind, key, _names(exchange, symbol), **window)
 
     async def fetch(self, query: HistoryQuery) -> list[Out]:
         """Run a query of this kind, and return its rows, oldest first."""
@@ -230,14 +212,23 @@ class Series(Service, Generic[In, Out]):
         return found.union_all(select(found.c.owner, following).where(found.c.part.is_not(null())))
 
 
+def _window(named: dict[str, Any]) -> Window:
+    """Take the window out of the arguments that were given by name."""
+    return cast("Window", {name: named.pop(name) for name in Window.__annotations__ if name in named})
+
+
 def _bound(
-    arguments: Iterable[str], given: Sequence[Any], named: Mapping[str, Any], *, optional: bool = False
+    arguments: tuple[str, ...], given: Sequence[Any], named: Mapping[str, Any], *, optional: bool = False
 ) -> dict[str, Any]:
     """Return the arguments by name; raise Python's own TypeError for one that is missing, unknown or given twice."""
-    default = None if optional else Parameter.empty
-    signature = Signature([Parameter(name, Parameter.POSITIONAL_OR_KEYWORD, default=default) for name in arguments])
-    bound = signature.bind(*given, **named).arguments
+    bound = _signature(arguments, optional=optional).bind(*given, **named).arguments
     return {name: value for name, value in bound.items() if not optional or value is not None}
+
+
+@lru_cache(maxsize=64)
+def _signature(arguments: tuple[str, ...], *, optional: bool) -> Signature:
+    default = None if optional else Parameter.empty
+    return Signature([Parameter(name, Parameter.POSITIONAL_OR_KEYWORD, default=default) for name in arguments])
 
 
 def _names(exchange: Exchange, owner: Exchange | Symbol) -> dict[str, str]:

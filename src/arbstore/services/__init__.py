@@ -1,0 +1,1 @@
+"""Queries and writes over one session: exchanges, symbols, time series and maintenance."""
