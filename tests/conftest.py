@@ -8,11 +8,11 @@ import tempfile
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from uuid import uuid4
 
 import pytest
 import pytest_asyncio
-from sqlalchemy import URL, text
+from sqlalchemy import URL
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from arbstore import testing
 from arbstore.database import Database, Store
@@ -77,14 +77,7 @@ def quote(symbol: Symbol, bid: float = 100.0, at: datetime = NOON) -> BookTicker
 
 
 @pytest_asyncio.fixture
-async def empty_db(arbstore_server: URL) -> AsyncIterator[Database]:
+async def empty_db(arbstore_server: URL, _arbstore_admin: AsyncConnection) -> AsyncIterator[Database]:
     """Yield an open Database without a schema, on the server under test."""
-    name = f"arbstore_empty_{uuid4().hex[:12]}"
-    async with testing._administering(arbstore_server) as connection:
-        await connection.execute(text(f'CREATE DATABASE "{name}"'))
-    url = arbstore_server.set(database=name)
-    try:
-        async with Database(url.render_as_string(hide_password=False)) as database:
-            yield database
-    finally:
-        await testing._drop(arbstore_server, url)
+    async with testing._database_of_its_own(arbstore_server, _arbstore_admin, template="template1") as database:
+        yield database

@@ -1,4 +1,4 @@
-"""The embedded server, against real ones: shared, killed, recovering, and where it must refuse."""
+"""The embedded server: shared, killed, recovering, and the directories that it must refuse."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def until(condition: Callable[[], bool]) -> None:
 
 
 def python(code: str, *arguments: object, first_path: str = "") -> subprocess.Popen[str]:
-    """Start a process that is told of every resource it leaks."""
+    """Start a process that fails if it leaks a resource."""
     path = os.pathsep.join(filter(None, [first_path, *sys.path]))
     return subprocess.Popen(  # noqa: S603  # this test's own program
         [sys.executable, "-X", "dev", "-W", "error::ResourceWarning", "-c", code, *map(str, arguments)],
@@ -385,7 +385,7 @@ def test_refuses_a_directory_with_other_things_in_it(directory: Path) -> None:
     directory.mkdir(parents=True)
     (directory / "thesis.txt").touch()
     mode = directory.stat().st_mode
-    with pytest.raises(ConfigurationError, match=r"other things in it \(thesis.txt\)"):
+    with pytest.raises(ConfigurationError, match=r"other files \(thesis.txt\)"):
         embedded.acquire(directory)
     assert [entry.name for entry in directory.iterdir()] == ["thesis.txt"]
     assert directory.stat().st_mode == mode
@@ -408,7 +408,7 @@ def test_refuses_a_file_in_the_way(directory: Path, below: str) -> None:
 
 @pytest.mark.parametrize("name", ["x" * 90, "x" * 300, "a,b", "line\nbreak"])
 def test_refuses_a_path_that_no_client_can_connect_by(directory: Path, name: str) -> None:
-    with pytest.raises(ConfigurationError, match="cannot hold a socket: 89 bytes at most"):
+    with pytest.raises(ConfigurationError, match="cannot hold a socket: use at most 89 bytes"):
         embedded.acquire(directory / name)
     assert not directory.exists()
 
@@ -440,7 +440,7 @@ def test_root_opens_no_home(directory: Path) -> None:
     mode = home.stat().st_mode
     if mode & 1:
         pytest.skip("root's home is open here")
-    with pytest.raises(ConfigurationError, match="is closed to the server"):
+    with pytest.raises(ConfigurationError, match="the server cannot enter"):
         embedded.acquire(home / directory.parents[1].name)
     assert not (home / directory.parents[1].name).exists()
     assert home.stat().st_mode == mode

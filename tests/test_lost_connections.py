@@ -1,4 +1,4 @@
-"""Connections that the server ends: what is told of it, and what comes in their place."""
+"""Connections that the server ends: the error that is raised, and the connection that replaces them."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from arbstore.errors import DatabaseConnectionError, QueryError
 
 
 class Line:
-    """A way to the server that carries its last words, and then not that it hangs up.
+    """A proxy that passes on the server's last message, but does not close the connection after it.
 
-    A backend that is ended says so before it leaves: the driver can hear of the one well before the other.
+    A backend that is terminated sends a message and then closes. The driver may receive one long before the other.
     """
 
     def __init__(self, server: URL) -> None:
@@ -40,7 +40,7 @@ class Line:
     async def last_words(self) -> None:
         async with asyncio.timeout(30):
             await self._gone.wait()
-        await asyncio.sleep(0.05)  # what has arrived is read in the loop's next turn
+        await asyncio.sleep(0.05)  # the loop reads in its next round what has arrived
 
     async def _connect(self, asked: asyncio.StreamReader, heard: asyncio.StreamWriter) -> None:
         host, port = self._server.query.get("host", self._server.host), self._server.port or 5432
@@ -51,7 +51,7 @@ class Line:
         with closing(heard), closing(asks):
             asking = asyncio.create_task(_carry(asked, asks))
             await _carry(said, heard)
-            if not self._gone.is_set():  # of the first to go only: the others have said goodbye themselves
+            if not self._gone.is_set():  # only for the first: the others were closed by the client
                 self._gone.set()
                 await self._over.wait()
             asking.cancel()
@@ -64,14 +64,14 @@ async def _carry(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> 
 
 
 class Served(NamedTuple):
-    """A database, another way to the same, and the line in between where there is one."""
+    """A database, a second connection to the same one, and the proxy in front of the first, if there is one."""
 
     db: Database
     other: Database
     line: Line | None
 
     async def end(self, pid: int) -> None:
-        """End the connection, and return when it is known of as much as will be."""
+        """Terminate the connection, and return when the client has received everything that it will."""
         async with self.other.begin() as store:
             await store.session.execute(text("SELECT pg_terminate_backend(:pid, 5000)"), {"pid": pid})
         if self.line is not None:

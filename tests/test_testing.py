@@ -7,13 +7,16 @@ from sqlalchemy import URL, text
 
 from arbstore import testing
 from arbstore.database import Database, Store
-from arbstore.records import Symbol
-from tests.conftest import quote
 
 APPLICATION = """
 import pytest
-from sqlalchemy import text
+from alembic_timescaledb import Edition, Feature
+from sqlalchemy import event, text
 from arbstore import Database, Store
+from arbstore.testing import skip_without
+
+statements: list[int] = []
+LOCKS = text("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()")
 
 @pytest.mark.asyncio
 @pytest.mark.parametrize("number", range(4))
@@ -35,9 +38,26 @@ async def test_that_commits_are_real_where_asked_for(arbstore_committed_db: Data
     async with arbstore_committed_db.engine.connect() as connection:
         assert await connection.scalar(text("SELECT count(*) FROM exchanges")) == 1
 
-def test_that_what_connects_by_itself_has_a_url(arbstore_url: str) -> None:
+@pytest.mark.asyncio
+@pytest.mark.parametrize("number", range(4))
+async def test_that_a_lock_and_a_listener_end_with_their_test(arbstore_db: Database, number: int) -> None:
+    event.listen(arbstore_db.engine.sync_engine, "before_cursor_execute", lambda *_: statements.append(number))
+    async with arbstore_db.session() as session:
+        assert await session.scalar(LOCKS) == 0
+        await session.execute(text("SELECT pg_advisory_lock(7)"))
+        assert await session.scalar(LOCKS) == 1
+    assert set(statements) == {number}
+    statements.clear()
+
+def test_that_code_which_connects_by_itself_has_a_url(arbstore_url: str) -> None:
     assert arbstore_url.startswith("postgresql+asyncpg://")
+
+def test_of_candles(arbstore_url: str) -> None:
+    skip_without(Edition.APACHE, Feature.HYPERTABLES)
+    skip_without(Edition.APACHE, Feature.AGGREGATES)
 """
+PASSED = 11
+LEFT_OUT = ["arbstore: 1 tests left out, the apache edition has no continuous aggregates:", "  *.py::test_of_candles"]
 SESSION_LOOP = """
 [pytest]
 asyncio_mode = auto
@@ -48,14 +68,6 @@ FUNCTION_LOOP = """
 [pytest]
 asyncio_default_fixture_loop_scope = function
 """
-
-
-async def test_what_one_test_writes(store: Store, symbol: Symbol) -> None:
-    assert (await store.book_tickers.insert([quote(symbol)])).written == 1
-
-
-async def test_the_next_one_does_not_see(store: Store) -> None:
-    assert await store.exchanges.all() == ()
 
 
 async def test_a_commit_is_a_savepoint_of_the_test(db: Database, arbstore_url: str) -> None:
@@ -89,33 +101,23 @@ async def test_committed_databases_are_apart_from_one_another(committed_db: Data
         assert await store.exchanges.all() == ()
 
 
-@pytest.mark.parametrize("loop", [SESSION_LOOP, FUNCTION_LOOP], ids=["session loop", "function loop"])
-def test_an_application_tests_against_it(pytester: pytest.Pytester, arbstore_server: URL, loop: str) -> None:
-    pytester.makeini(loop)
-    pytester.makepyfile(APPLICATION)
-    url = arbstore_server.render_as_string(hide_password=False)
-    result = pytester.runpytest_subprocess("-q", f"--database={url}", "-p", "no:xdist")
-    result.assert_outcomes(passed=7)
-    result.stdout.fnmatch_lines(["arbstore: 7 tests passed on PostgreSQL *"])
-
-
-def test_workers_of_xdist_share_the_server_and_have_databases_of_their_own(
+def test_workers_on_session_loops_share_the_server_and_have_databases_of_their_own(
     pytester: pytest.Pytester, arbstore_server: URL
 ) -> None:
     pytester.makeini(SESSION_LOOP)
     pytester.makepyfile(APPLICATION)
     url = arbstore_server.render_as_string(hide_password=False)
     result = pytester.runpytest_subprocess("-q", f"--database={url}", "-n", "2")
-    result.assert_outcomes(passed=7)
-    result.stdout.fnmatch_lines(["arbstore: 7 tests passed on PostgreSQL *"])
+    result.assert_outcomes(passed=PASSED, skipped=1)
+    result.stdout.fnmatch_lines([f"arbstore: {PASSED} tests passed on PostgreSQL *", *LEFT_OUT])
 
 
-def test_the_embedded_server_is_the_default(pytester: pytest.Pytester) -> None:
-    pytester.makeini(SESSION_LOOP)
+def test_one_process_has_an_embedded_server_by_default_and_a_loop_for_each_test(pytester: pytest.Pytester) -> None:
+    pytester.makeini(FUNCTION_LOOP)
     pytester.makepyfile(APPLICATION)
     result = pytester.runpytest_subprocess("-q", "-p", "no:xdist")
-    result.assert_outcomes(passed=7)
-    result.stdout.fnmatch_lines(["arbstore: 7 tests passed on PostgreSQL 18*, plain (embedded)"])
+    result.assert_outcomes(passed=PASSED, skipped=1)
+    result.stdout.fnmatch_lines([f"arbstore: {PASSED} tests passed on PostgreSQL 18*, plain (embedded)", *LEFT_OUT])
 
 
 def test_a_suite_that_uses_none_of_it_starts_no_server(pytester: pytest.Pytester) -> None:
@@ -123,25 +125,6 @@ def test_a_suite_that_uses_none_of_it_starts_no_server(pytester: pytest.Pytester
     result = pytester.runpytest_subprocess("-q", "--database=postgresql://nobody@127.0.0.1:1/none")
     result.assert_outcomes(passed=1)
     assert "arbstore:" not in result.stdout.str()
-
-
-def test_the_summary_names_the_tests_that_the_edition_left_out(pytester: pytest.Pytester, arbstore_server: URL) -> None:
-    pytester.makepyfile(
-        """
-        from arbstore.testing import skip_without
-        from alembic_timescaledb import Edition, Feature
-
-        def test_of_candles(arbstore_url: str) -> None:
-            skip_without(Edition.APACHE, Feature.HYPERTABLES)
-            skip_without(Edition.APACHE, Feature.AGGREGATES)
-        """
-    )
-    url = arbstore_server.render_as_string(hide_password=False)
-    result = pytester.runpytest_subprocess("-q", f"--database={url}", "-p", "no:xdist")
-    result.assert_outcomes(skipped=1)
-    result.stdout.fnmatch_lines(
-        ["arbstore: 1 tests left out, the apache edition has no continuous aggregates:", "  *.py::test_of_candles"]
-    )
 
 
 async def test_a_template_is_made_once_and_kept_from_connections(arbstore_server: URL, arbstore_url: str) -> None:

@@ -1,7 +1,8 @@
-"""The exception tree, and the one place where what the database reports becomes one of it."""
+"""The errors that arbstore raises, and the one place that makes them from the errors of SQLAlchemy and asyncpg."""
 
 from __future__ import annotations
 
+import copyreg
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -11,79 +12,77 @@ if TYPE_CHECKING:
 
 
 class ArbstoreError(Exception):
-    """Base of everything arbstore raises on purpose; it can be pickled, for pools of processes.
+    """Base of all errors that arbstore raises on purpose. They can be pickled and so cross process boundaries.
 
     `parameter` names the Python parameter whose value is missing or wrong, such as "exchange"; None if there is none.
     """
 
     def __init__(self, *args: object, parameter: str | None = None) -> None:
-        """Keep the name of the parameter beside the message: the command line adds the option that sets it."""
+        """Keep the parameter's name beside the message: the command line adds the option that sets it."""
         super().__init__(*args)
         self.parameter = parameter
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Keep message and facts, whatever the constructor takes."""
-        return _remade, (type(self), self.args), self.__dict__
-
-
-def _remade(kind: type[ArbstoreError], args: tuple[Any, ...]) -> ArbstoreError:
-    error = kind.__new__(kind)
-    error.args = args
-    return error
+        """Pickle the message and the attributes, without calling the constructor again."""
+        return copyreg.__newobj__, (type(self), *self.args), self.__dict__  # type: ignore[attr-defined]  # no stub
 
 
 class ConfigurationError(ArbstoreError):
-    """A setting is missing, contradicts another, or names something that is not installed."""
+    """A setting is missing or invalid, or an optional package is not installed."""
 
 
 class DatabaseError(ArbstoreError):
-    """The database refused or failed; `sqlstate` and `constraint` are what it said, where it said so."""
+    """The database reported an error, or cannot be reached.
+
+    `sqlstate` is PostgreSQL's error code of five characters, `constraint` the name of the violated constraint.
+    Either is None if the server did not report it.
+    """
 
     def __init__(self, message: str, *, sqlstate: str | None = None, constraint: str | None = None) -> None:
-        """Keep the SQLSTATE (five characters) and the violated constraint's name beside the message."""
+        """Take the message and, if the server reported them, the error code and the constraint."""
         super().__init__(message)
         self.sqlstate = sqlstate
         self.constraint = constraint
 
 
 class DatabaseConnectionError(DatabaseError):
-    """The server cannot be reached, refused the login, or the connection was lost."""
+    """The server cannot be reached, it refused the login, or the connection was lost."""
 
 
 class PoolExhaustedError(DatabaseError):
-    """No connection became free within the pool's timeout."""
+    """No connection of the pool became free within `pool_timeout`."""
 
 
 class QueryTimeoutError(DatabaseError):
-    """The server cancelled a statement that ran longer than its timeout."""
+    """The server cancelled a statement that ran longer than `statement_timeout`."""
 
 
 class QueryError(DatabaseError):
-    """A statement failed for a reason that has no class of its own."""
+    """A statement failed for a reason that no other class stands for."""
 
 
 class DuplicateError(DatabaseError):
-    """A unique constraint is violated: what is to be added exists already."""
+    """The row to add exists already: it violates a unique constraint."""
 
 
 class SchemaOutOfDateError(DatabaseError):
-    """A table or column is missing: the database is not at the revision that this version of arbstore needs."""
+    """A table or column is missing: the schema of the database is older than this version of arbstore needs."""
 
 
 class CleanupRunningError(ArbstoreError):
-    """Another cleanup of this database is under way; it removes what this one would."""
+    """Another cleanup of this database is running. It removes the same rows, so nothing is left to do."""
 
     def __init__(self) -> None:
-        """Say so."""
-        super().__init__("another cleanup of this database is under way")
+        """Take nothing: the message is always the same."""
+        super().__init__("another cleanup of this database is under way: wait until it ends")
 
 
 class DeployRunningError(ArbstoreError):
-    """Another deploy of this database, `db upgrade` or `db align`, is under way."""
+    """Another deployment or alignment of this database is running."""
 
     def __init__(self) -> None:
-        """Say so."""
-        super().__init__("another deploy of this database is under way: wait for its end, and look again")
+        """Take nothing: the message is always the same."""
+        super().__init__("another deployment of this database is under way: wait until it ends, then try again")
 
 
 class AlignmentError(DatabaseError):
@@ -104,14 +103,14 @@ class AlignmentError(DatabaseError):
 
 
 class ValidationError(ArbstoreError, ValueError):
-    """A value is not one that can be stored.
+    """A value cannot be stored.
 
-    `row` is the index in the batch (None outside of one), `field` the field's name and `reason` what is wrong
-    with it.
+    `reason` says what is wrong, `field` names the field, or the violated check constraint if only the server knows.
+    `row` is the index in the batch, from 0. It is None if the value was not part of a batch.
     """
 
     def __init__(self, reason: str, *, field: str, row: int | None = None) -> None:
-        """Say where: `row` counts from 0."""
+        """Take what is wrong and where."""
         super().__init__(f"{'' if row is None else f'row {row}, '}{field}: {reason}")
         self.reason = reason
         self.field = field
@@ -119,46 +118,56 @@ class ValidationError(ArbstoreError, ValueError):
 
 
 class UnknownExchangeError(ArbstoreError, LookupError):
-    """No such exchange is registered; `exchange` is what was asked for, None where only the server knows it."""
+    """An exchange is not registered. `exchange` is its enum or id, or None if only the server reported it."""
 
     def __init__(self, exchange: str | int | None, detail: str = "") -> None:
-        """Name the exchange that is missing, or give what the server said of it."""
+        """Take the exchange; `detail` adds what the server reported."""
         name = "an exchange" if exchange is None else f"exchange {exchange!r}"
         super().__init__(f"{name} is not registered{detail}: add it with store.exchanges.add")
         self.exchange = exchange
 
 
-_SHOWN = 5  # of ids
+_SHOWN = 5  # ids in a message
 
 
 class UnknownSymbolError(ArbstoreError, LookupError):
-    """No such symbol is registered; `symbol` is what was asked for, None where only the server knows it.
+    """A symbol is not registered, or a pair has no active symbol.
 
-    `others` are the ids of symbols of the pair that was asked for which are inactive, or dated contracts.
+    `symbol` is the pair or the id, or None if only the server reported it. `others` are the ids of the pair's symbols
+    that a look-up skips: inactive ones, and dated contracts when no expiry was given.
     """
 
     def __init__(
         self, symbol: str | int | None, detail: str = "", *, others: Sequence[int] = (), parameter: str | None = None
     ) -> None:
-        """Name the symbol that is missing, or give what the server said of it."""
+        """Take the symbol and the ids that were skipped; `detail` adds why it is missing."""
         name = "a symbol" if symbol is None else f"symbol {symbol!r}"
-        reason = f"is not registered{detail}: add it with store.symbols.add"
+        problem = f"is not registered{detail}: add it with store.symbols.add"
         if others:
-            shown = ", ".join(map(str, others[:_SHOWN])) + (" and more" if len(others) > _SHOWN else "")
-            reason = f"is inactive, or a dated contract: call history_by_id with one of the ids {shown}"
-        super().__init__(f"{name} {reason}", parameter=parameter or ("symbol_id" if others else None))
+            ids = ", ".join(map(str, others[:_SHOWN])) + (" and more" if len(others) > _SHOWN else "")
+            problem = f"is inactive or a dated contract: call history_by_id with one of the ids {ids}"
+        super().__init__(f"{name} {problem}", parameter=parameter or ("symbol_id" if others else None))
         self.symbol = symbol
         self.others = tuple(others)
 
 
-# SQLSTATE classes of PostgreSQL's appendix A: connection exception, invalid authorization, operator intervention.
-_UNREACHABLE = ("08", "28", "57P", "3D000", "53300")
-_MISSING_OBJECT = ("42P01", "42703")
+# The first row whose beginning matches decides; the codes are in appendix A of PostgreSQL's manual.
+_KINDS: tuple[tuple[str, type[DatabaseError]], ...] = (
+    ("08", DatabaseConnectionError),  # connection exception
+    ("28", DatabaseConnectionError),  # the login was refused
+    ("3D000", DatabaseConnectionError),  # no such database
+    ("53300", DatabaseConnectionError),  # too many connections
+    ("57014", QueryTimeoutError),  # the statement was cancelled
+    ("57P", DatabaseConnectionError),  # the server shuts down, or is not ready
+    ("23505", DuplicateError),  # unique constraint
+    ("42P01", SchemaOutOfDateError),  # no such table
+    ("42703", SchemaOutOfDateError),  # no such column
+)
 
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Turn what SQLAlchemy and the driver raise inside the block into this module's errors, cause chained."""
+    """Turn errors of SQLAlchemy and asyncpg inside the block into arbstore's own, with the original as the cause."""
     try:
         yield
     except Exception as error:
@@ -168,7 +177,7 @@ def translated() -> Iterator[None]:
 
 
 def _ours(error: Exception) -> ArbstoreError | None:
-    # Not at the top: who has an error of theirs has imported them, and who only names ours need not.
+    # Imported here, so that importing these classes stays cheap.
     import asyncpg
     from sqlalchemy import exc
 
@@ -178,7 +187,7 @@ def _ours(error: Exception) -> ArbstoreError | None:
                 "no database connection became free in time: raise ARBSTORE_POOL_SIZE or hold sessions shorter"
             )
         case exc.PendingRollbackError():
-            return QueryError("an earlier error has ended this transaction: roll it back, and begin another")
+            return QueryError("an earlier error has ended this transaction: roll it back, then begin another")
         case exc.DBAPIError():
             return _from_driver(driver_error(error), lost=error.connection_invalidated)
         case asyncpg.PostgresError() | asyncpg.InterfaceError():
@@ -211,26 +220,17 @@ def _from_driver(error: BaseException, *, lost: bool) -> ArbstoreError:
 
 
 def database_error(text: str, state: str, *, constraint: str | None = None, lost: bool = False) -> DatabaseError:
-    """Return the error of a SQLSTATE, which is empty where there is none; `lost` says that the connection is."""
-    kind = _kind(state, lost=lost)
+    """Return the error for a SQLSTATE, empty if there is none; `lost` means that the connection is gone."""
+    otherwise = DatabaseConnectionError if lost else QueryError
+    kind = next((kind for prefix, kind in _KINDS if state.startswith(prefix)), otherwise)
     if kind is SchemaOutOfDateError:
         text += ": deploy the schema with `arbstore db upgrade`"
     return kind(text, sqlstate=state or None, constraint=constraint)
 
 
-def _kind(state: str, *, lost: bool) -> type[DatabaseError]:
-    if state == "57014":
-        return QueryTimeoutError
-    if lost or state.startswith(_UNREACHABLE):
-        return DatabaseConnectionError
-    if state == "23505":
-        return DuplicateError
-    return SchemaOutOfDateError if state in _MISSING_OBJECT else QueryError
-
-
 def _missing_reference(constraint: str, detail: str) -> ArbstoreError:
     detail = f" ({detail.rstrip('.')})" if detail else ""
-    # By the column in it: of a chunk's constraint the end, with the table that is meant, can be cut off.
+    # The column's name decides: TimescaleDB prefixes a chunk's constraint, and a long name loses its end.
     if "exchange_id" in constraint:
         return UnknownExchangeError(None, detail)
     if "symbol_id" in constraint:

@@ -1,14 +1,12 @@
-"""The pytest plugin: a real database for each test run, a transaction that is rolled back for each test.
+"""The pytest plugin: fixtures that give each test a real, migrated database.
 
-The fixtures, for applications and for arbstore's own tests:
+- `arbstore_db`: a Database whose commits are undone after the test. It serves one session at a time.
+- `arbstore_store`: a Store over a session of `arbstore_db`.
+- `arbstore_committed_db`: a Database of the test's own. Commits are real: for concurrency, COPY and schema changes.
+- `arbstore_url`: the URL of a migrated database for code that connects by itself. What it writes stays for the run.
 
-- `arbstore_db`: a Database whose commits are undone after the test. One session at a time.
-- `arbstore_store`: a Store over a session of it.
-- `arbstore_committed_db`: a Database of the test's own, where commits are real; for concurrency, COPY and DDL.
-- `arbstore_url`: the URL of the run's database, for what connects by itself; what it writes stays for the run.
-
-They are function-scoped and follow the test's event loop, whatever its scope; the schema is migrated once, into a
-template database that all runs and workers of one version clone.
+The fixtures run on the test's event loop, of any loop scope. The schema is migrated once, into a template database.
+All runs and workers of one version clone it.
 """
 
 from __future__ import annotations
@@ -17,17 +15,17 @@ import asyncio
 import hashlib
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 from uuid import uuid4
 
 import pytest
 import pytest_asyncio
 from sqlalchemy import URL, NullPool, make_url, text
-from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from alembic_timescaledb import Edition, Feature
 from alembic_timescaledb import server as timescale
@@ -37,34 +35,36 @@ from arbstore.postgres.engine import engine_options
 from arbstore.settings import EMBEDDED, Settings
 
 T = TypeVar("T")
+LoopScope = Literal["session", "package", "module", "class", "function"]
 
-_EDITION = " edition "  # in the reason of each test that is left out for the server's sake
+# The data of tests need not outlive a crash. Without its guarantees a clone takes a fifth of the time.
+_OPTIONS = {"fsync": "off", "wal_level": "minimal", "max_wal_senders": "0"}
+_EDITION = " edition "  # in the reason of each test that is skipped because of the server's edition
 _DRIVER = "postgresql+asyncpg"
 _WORKER_KEY = "arbstore_server"
 _SERVER = pytest.StashKey["_Server"]()
-_RAN_ON: pytest.StashKey[set[str]] = pytest.StashKey()
+_RAN_ON = pytest.StashKey[set[str]]()
 
 
 class _Server:
-    """The server that the run's databases are made on. Made in the main process, named to its workers."""
+    """The server of the run's databases. The main process makes it and passes its URL to the workers."""
 
     def __init__(self, choice: str) -> None:
         self._folder: Path | None = None
         self._container: Any = None
+        self.url = choice
         if choice == "docker":
             self.url = self._start_container(Settings.load().test_image)
         elif choice == EMBEDDED:
-            # Shared by the workers, and started by the first that needs it.
+            # The first worker that needs the server starts it, and the others share it.
             self._folder = Path(tempfile.mkdtemp(prefix="arbstore-test-"))
             self.url = f"{EMBEDDED}:{self._folder / 'postgres'}"
-        else:
-            self.url = choice
 
     def _start_container(self, image: str) -> str:
         from testcontainers.community.postgres import PostgresContainer
 
-        # The data of tests outlives no crash: without fsync they take half the time.
-        self._container = PostgresContainer(image, driver="asyncpg").with_command("postgres -c fsync=off")
+        options = " ".join(f"-c {name}={value}" for name, value in _OPTIONS.items())
+        self._container = PostgresContainer(image, driver="asyncpg").with_command(f"postgres {options}")
         self._container.start()
         return str(self._container.get_connection_url())
 
@@ -81,65 +81,60 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--database",
         default=EMBEDDED,
         metavar="embedded|docker|URL",
-        help="the server that the arbstore fixtures use: a wheel's, a container's (ARBSTORE_TEST_IMAGE), or a URL's;"
-        " of a URL the role must be allowed to create databases",
+        help="server of the arbstore fixtures: an embedded one, a container of ARBSTORE_TEST_IMAGE, or a URL whose"
+        " role may create databases",
     )
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Make room for what the summary says."""
+    """Prepare the list of servers for the summary."""
     config.stash[_RAN_ON] = set()
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
-    """Tell a worker of pytest-xdist which server to use."""
+    """Pass the server's URL to a worker of pytest-xdist."""
     node.workerinput[_WORKER_KEY] = _server_url(node.config)
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any, error: object) -> None:
-    """Take from a worker what its tests ran on."""
+    """Collect the server that a worker's tests ran on."""
     node.config.stash[_RAN_ON].update(getattr(node, "workeroutput", {}).get(_WORKER_KEY, ()))
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Tell the main process what this worker's tests ran on."""
+    """Pass the server that this worker's tests ran on to the main process."""
     if hasattr(session.config, "workeroutput"):
-        ran_on = session.config.stash[_RAN_ON]
-        session.config.workeroutput[_WORKER_KEY] = sorted(ran_on)
+        session.config.workeroutput[_WORKER_KEY] = [*session.config.stash[_RAN_ON]]
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    """Say how many tests ran on which server, and which its edition left out."""
+    """Print which server the tests ran on, and the tests that its edition left out."""
     ran_on = config.stash[_RAN_ON]
     for server in sorted(ran_on):
         passed = len(terminalreporter.stats.get("passed", ()))
         terminalreporter.write_line(f"arbstore: {passed} tests passed on {server}")
-    for reason, names in sorted(_left_out(terminalreporter.stats.get("skipped", ())).items()):
+    left_out: dict[str, list[str]] = {}
+    for report in terminalreporter.stats.get("skipped", ()):
+        if isinstance(report.longrepr, tuple) and _EDITION in (reason := str(report.longrepr[2])):
+            left_out.setdefault(reason.removeprefix("Skipped: "), []).append(report.nodeid)
+    for reason, names in sorted(left_out.items()):
         terminalreporter.write_line(f"arbstore: {len(names)} tests left out, {reason}:")
         for name in names:
             terminalreporter.write_line(f"  {name}")
 
 
-def skip_without(edition: Edition, feature: Feature) -> None:
-    """Leave the test out where the server's edition lacks the feature; the run's summary names it then."""
-    if not edition.has(feature):
-        pytest.skip(f"the {edition} edition has no {feature}")
-
-
-def _left_out(skipped: Iterable[Any]) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
-    for report in skipped:
-        if isinstance(report.longrepr, tuple) and _EDITION in (reason := str(report.longrepr[2])):
-            found.setdefault(reason.removeprefix("Skipped: "), []).append(report.nodeid)
-    return found
-
-
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """Stop the server, if this run started it."""
+    """Stop the server if this run started it."""
     if (server := config.stash.get(_SERVER, None)) is not None:
         server.stop()
+
+
+def skip_without(edition: Edition, feature: Feature) -> None:
+    """Skip the test if the server's edition lacks the feature; the summary of the run then names the test."""
+    if not edition.has(feature):
+        pytest.skip(f"the {edition} edition has no {feature}")
 
 
 def _server_url(config: pytest.Config) -> str:
@@ -152,7 +147,7 @@ def _server_url(config: pytest.Config) -> str:
 
 
 def _in_thread(work: Callable[[], Awaitable[T]]) -> T:
-    """Run a coroutine on a loop of its own: the tests' loop may be this thread's."""
+    """Run a coroutine in a thread of its own: this thread may be running the tests' event loop."""
 
     async def run() -> T:
         return await work()
@@ -161,18 +156,25 @@ def _in_thread(work: Callable[[], Awaitable[T]]) -> T:
         return pool.submit(asyncio.run, run()).result()
 
 
+def _loop_scope(fixture_name: str, config: pytest.Config) -> LoopScope:
+    """Return the scope of the fixtures' event loop, so that what belongs to a loop ends with it."""
+    scopes: tuple[LoopScope, ...] = ("session", "package", "module", "class")
+    configured = config.getini("asyncio_default_fixture_loop_scope")
+    return next((scope for scope in scopes if scope == configured), "function")
+
+
 @pytest.fixture(scope="session")
 def arbstore_server(pytestconfig: pytest.Config) -> Iterator[URL]:
-    """Yield the URL of a server whose template is ready."""
+    """Yield the URL of a server that has the template database."""
     url = Settings.load(database_url=_server_url(pytestconfig)).url
     if url.drivername != EMBEDDED:
         pytestconfig.stash[_RAN_ON].add(_in_thread(lambda: _make_template(url)))
         yield url
         return
-    server = embedded.acquire(url.database)
+    server = embedded.acquire(url.database, options=_OPTIONS)
     try:
         url = make_url(server.url).set(drivername=_DRIVER)
-        pytestconfig.stash[_RAN_ON].add(f"{_in_thread(lambda: _make_template(url, careless=True))} (embedded)")
+        pytestconfig.stash[_RAN_ON].add(f"{_in_thread(lambda: _make_template(url))} (embedded)")
         yield url
     finally:
         server.release()
@@ -180,24 +182,33 @@ def arbstore_server(pytestconfig: pytest.Config) -> Iterator[URL]:
 
 @pytest.fixture(scope="session")
 def arbstore_url(arbstore_server: URL) -> Iterator[str]:
-    """Yield the URL of a migrated database that this run (of a worker, if there are several) has to itself."""
+    """Yield the URL of a migrated database. Each worker of a run has its own."""
     url = _in_thread(lambda: _clone(arbstore_server))
     yield url.render_as_string(hide_password=False)
     _in_thread(lambda: _drop(arbstore_server, url))
 
 
+@pytest_asyncio.fixture(scope=_loop_scope)
+async def _arbstore_engine(arbstore_url: str) -> AsyncIterator[AsyncEngine]:
+    """Yield the engine that all tests of one event loop share: connecting takes longer than many tests."""
+    options = engine_options(Settings.load(database_url=arbstore_url))
+    kept = {name: options[name] for name in ("connect_args", "hide_parameters", "pool_pre_ping")}
+    engine = create_async_engine(make_url(arbstore_url), pool_size=1, **kept)
+    yield engine
+    await engine.dispose()
+
+
 @pytest_asyncio.fixture
-async def arbstore_db(arbstore_url: str) -> AsyncIterator[Database]:
-    """Yield a Database whose commits are undone after the test; it has one connection, so one session at a time."""
-    settings = Settings.load(database_url=arbstore_url)
-    options = engine_options(settings)
-    kept = {name: options[name] for name in ("connect_args", "hide_parameters")}
-    engine = create_async_engine(make_url(arbstore_url), poolclass=NullPool, **kept)
+async def arbstore_db(arbstore_url: str, _arbstore_engine: AsyncEngine) -> AsyncIterator[Database]:
+    """Yield a Database whose commits are undone after the test. It has one connection, so one session at a time."""
+    engine = _arbstore_engine.execution_options()  # a copy: event listeners that a test adds end with the test
     async with engine.connect() as connection:
         transaction = await connection.begin()
-        yield Database.over(connection, settings=settings)
+        yield Database.over(connection, settings=Settings.load(database_url=arbstore_url))
         await transaction.rollback()
-    await engine.dispose()
+        if not connection.invalidated:
+            raw = await connection.get_raw_connection()
+            await raw.driver_connection.reset()  # type: ignore[union-attr]  # advisory locks outlive a rollback
 
 
 @pytest_asyncio.fixture
@@ -207,15 +218,28 @@ async def arbstore_store(arbstore_db: Database) -> AsyncIterator[Store]:
         yield Store(session, arbstore_db.cache)
 
 
+@pytest_asyncio.fixture(scope=_loop_scope)
+async def _arbstore_admin(arbstore_server: URL) -> AsyncIterator[AsyncConnection]:
+    """Yield the connection that makes and drops the databases of one event loop's tests."""
+    async with _administering(arbstore_server) as connection:
+        yield connection
+
+
 @pytest_asyncio.fixture
-async def arbstore_committed_db(arbstore_server: URL) -> AsyncIterator[Database]:
+async def arbstore_committed_db(arbstore_server: URL, _arbstore_admin: AsyncConnection) -> AsyncIterator[Database]:
     """Yield an open Database of the test's own, migrated and empty, where commits are real."""
-    url = await _clone(arbstore_server)
+    async with _database_of_its_own(arbstore_server, _arbstore_admin, template=_template_name()) as database:
+        yield database
+
+
+@asynccontextmanager
+async def _database_of_its_own(server: URL, admin: AsyncConnection, *, template: str) -> AsyncIterator[Database]:
+    url = server.set(database=await _create(admin, template))
     try:
         async with Database(url.render_as_string(hide_password=False)) as database:
             yield database
     finally:
-        await _drop(arbstore_server, url)
+        await admin.execute(text(f'DROP DATABASE IF EXISTS "{url.database}" WITH (FORCE)'))
 
 
 def _template_name() -> str:
@@ -232,17 +256,14 @@ async def _administering(server: URL) -> AsyncIterator[AsyncConnection]:
     await engine.dispose()
 
 
-async def _make_template(server: URL, *, careless: bool = False) -> str:
-    """Make the template unless it is there, and return what the server is; `careless` turns off fsync."""
+async def _make_template(server: URL) -> str:
+    """Make the template database unless it exists, and return the release and edition of the server."""
     name = _template_name()
     async with _administering(server) as connection:
-        if careless:
-            await connection.execute(text("ALTER SYSTEM SET fsync = off"))
-            await connection.execute(text("SELECT pg_reload_conf()"))
         # Several workers, or runs, come here at once.
         await connection.execute(text("SELECT pg_advisory_lock(hashtext(:name))"), {"name": name})
-        there = await connection.scalar(text("SELECT true FROM pg_database WHERE datname = :name"), {"name": name})
-        if not there:
+        exists = await connection.scalar(text("SELECT true FROM pg_database WHERE datname = :name"), {"name": name})
+        if not exists:
             await _migrate_template(connection, server, name)
         await connection.execute(text("SELECT pg_advisory_unlock(hashtext(:name))"), {"name": name})
         release = await connection.scalar(text("SHOW server_version"))
@@ -256,14 +277,14 @@ async def _migrate_template(connection: AsyncConnection, server: URL, name: str)
     async with Database(url) as database:
         await migrations.deploy(database)
         async with database.engine.begin() as drafted:
-            # What tests write is often old, and the server's own jobs would drop it under them.
+            # Tests often write old rows, and the server's background jobs would drop them during the test.
             await drafted.run_sync(timescale.pause_policies)
-    # TimescaleDB's scheduler connects to every database that has the extension; a template must have no connection.
+    # A template must have no connection, but TimescaleDB's scheduler connects to every database with its extension.
     await connection.execute(text(f'ALTER DATABASE "{draft}" ALLOW_CONNECTIONS false'))
     await connection.execute(
         text("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = :draft"), {"draft": draft}
     )
-    # Last, and at once: whoever finds the name finds it finished.
+    # Renamed last, so that a template that was interrupted is never used.
     await connection.execute(text(f'ALTER DATABASE "{draft}" RENAME TO "{name}"'))
 
 
@@ -278,11 +299,17 @@ async def _edition(server: URL) -> str:
     return "plain" if version is None else f"TimescaleDB {version}, {edition} edition"
 
 
-async def _clone(server: URL) -> URL:
+async def _create(admin: AsyncConnection, template: str) -> str:
     name = f"arbstore_test_{uuid4().hex[:12]}"
-    async with _administering(server) as connection:
-        await connection.execute(text(f'CREATE DATABASE "{name}" TEMPLATE "{_template_name()}"'))
-    return server.set(database=name)
+    # Copying files is the fastest way where its checkpoints need not reach the disk.
+    strategy = "FILE_COPY" if await admin.scalar(text("SHOW fsync")) == "off" else "WAL_LOG"
+    await admin.execute(text(f'CREATE DATABASE "{name}" TEMPLATE "{template}" STRATEGY {strategy}'))
+    return name
+
+
+async def _clone(server: URL) -> URL:
+    async with _administering(server) as admin:
+        return server.set(database=await _create(admin, _template_name()))
 
 
 async def _drop(server: URL, clone: URL) -> None:

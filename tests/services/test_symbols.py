@@ -60,7 +60,7 @@ async def test_a_symbol_that_is_not_active_is_an_error_that_names_its_id(store: 
     for exchange, base, symbol in ((market.spot, "BTC", market.btc), (market.futures, "SOL", later)):
         with pytest.raises(
             UnknownSymbolError,
-            match=f"is inactive, or a dated contract: call history_by_id with one of the ids {symbol.id}",
+            match=f"is inactive or a dated contract: call history_by_id with one of the ids {symbol.id}",
         ) as caught:
             await store.book_tickers.history(exchange.enum_value, base, "USDT")
         assert caught.value.others == (symbol.id,)
