@@ -23,8 +23,8 @@ from arbstore.kinds import Kind, Owner
 from arbstore.postgres.history import HistoryQuery, Window, after, starts, statements, within
 from arbstore.postgres.upsert import InsertResult, upsert
 from arbstore.records import Exchange, Snapshot, Symbol, columns, parse, rules
+from arbstore.services import Service, as_records
 from arbstore.services.exchanges import Exchanges
-from arbstore.services.service import Service, as_records
 from arbstore.services.symbols import Symbols
 
 In = TypeVar("In", bound=Snapshot)
