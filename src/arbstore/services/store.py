@@ -7,7 +7,7 @@ from datetime import timedelta
 from enum import Enum
 from functools import cached_property
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, Unpack
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -44,16 +44,17 @@ In = TypeVar("In", bound=Snapshot)
 Out = TypeVar("Out", bound=Snapshot)
 
 
+# The arguments of `latest`: all are optional, and None leaves the filter out.
+Name: TypeAlias = str | Enum | None
+Text: TypeAlias = str | None
+Age: TypeAlias = timedelta | None
+
+
 class PairSeries(Series[In, Out]):
     """Time series of which each symbol has one: book tickers, trades, funding rates, ticks."""
 
     async def latest(
-        self,
-        exchange: str | Enum | None = None,
-        base: str | None = None,
-        quote: str | None = None,
-        *,
-        max_age: timedelta | None = None,
+        self, exchange: Name = None, base: Text = None, quote: Text = None, *, max_age: Age = None
     ) -> list[Out]:
         """Return the newest row of each active symbol that the filters leave, by exchange, base and quote.
 
@@ -71,90 +72,58 @@ class PairSeries(Series[In, Out]):
 
 
 class OrderFlows(Series[OrderFlow, StoredOrderFlow]):
-    """Order-flow metrics of symbols, by the length of the window in seconds."""
+    """Order-flow metrics of symbols, by the length of the window in seconds. See PairSeries for what calls share."""
 
     async def latest(
         self,
-        exchange: str | Enum | None = None,
-        base: str | None = None,
-        quote: str | None = None,
+        exchange: Name = None,
+        base: Text = None,
+        quote: Text = None,
         *,
         window_seconds: int | None = None,
-        max_age: timedelta | None = None,
+        max_age: Age = None,
     ) -> list[StoredOrderFlow]:
-        """Return the newest row of each active symbol and window that the filters leave, by exchange and pair.
-
-        Those without a row, or without one younger than `max_age`, are left out. Raises UnknownExchangeError.
-        """
+        """Return the newest row of each active symbol and window that the filters leave."""
         return await super().latest(exchange, base, quote, window_seconds=window_seconds, max_age=max_age)
 
     async def history(
-        self,
-        exchange: str | Enum,
-        base: str,
-        quote: str,
-        window_seconds: int,
-        **window: Unpack[Window],
+        self, exchange: str | Enum, base: str, quote: str, window_seconds: int, **window: Unpack[Window]
     ) -> list[StoredOrderFlow]:
-        """Return the rows of the pair and window with `since <= timestamp < until`, oldest first.
-
-        With `limit`, only the newest that many rows are returned. Raises UnknownExchangeError and UnknownSymbolError.
-        """
+        """Return the rows of the pair and window, oldest first."""
         return await super().history(exchange, base, quote, window_seconds, **window)
 
 
 class Opportunities(Series[Opportunity, StoredOpportunity]):
-    """Arbitrage opportunities, by the symbol bought and the exchange sold on."""
+    """Arbitrage opportunities, by the symbol bought and the exchange sold on. See PairSeries for what calls share."""
 
     async def latest(
         self,
-        exchange: str | Enum | None = None,
-        base: str | None = None,
-        quote: str | None = None,
+        exchange: Name = None,
+        base: Text = None,
+        quote: Text = None,
         *,
-        sell_exchange: str | Enum | None = None,
-        max_age: timedelta | None = None,
+        sell_exchange: Name = None,
+        max_age: Age = None,
     ) -> list[StoredOpportunity]:
-        """Return the newest opportunity of each active symbol bought and each exchange sold on.
-
-        `exchange` is where the symbol is bought. Opportunities older than `max_age` are left out. Raises
-        UnknownExchangeError.
-        """
+        """Return the newest opportunity of each active symbol bought, on `exchange`, and each exchange sold on."""
         return await super().latest(exchange, base, quote, sell_exchange=sell_exchange, max_age=max_age)
 
     async def history(
-        self,
-        exchange: str | Enum,
-        base: str,
-        quote: str,
-        sell_exchange: str | Enum,
-        **window: Unpack[Window],
+        self, exchange: str | Enum, base: str, quote: str, sell_exchange: str | Enum, **window: Unpack[Window]
     ) -> list[StoredOpportunity]:
-        """Return the opportunities to buy on `exchange` and sell on `sell_exchange`, oldest first.
-
-        They have `since <= timestamp < until`. With `limit`, only the newest that many are returned. Raises
-        UnknownExchangeError and UnknownSymbolError.
-        """
+        """Return the opportunities to buy on `exchange` and sell on `sell_exchange`, oldest first."""
         return await super().history(exchange, base, quote, sell_exchange, **window)
 
 
 class Balances(Series[Balance, StoredBalance]):
     """Balances of accounts, by exchange and asset. Names of assets are upper case."""
 
-    async def latest(
-        self, exchange: str | Enum | None = None, asset: str | None = None, *, max_age: timedelta | None = None
-    ) -> list[StoredBalance]:
-        """Return the newest balance of each asset on each active exchange, by exchange and asset.
-
-        Those without a row, or without one younger than `max_age`, are left out. Raises UnknownExchangeError.
-        """
+    async def latest(self, exchange: Name = None, asset: Text = None, *, max_age: Age = None) -> list[StoredBalance]:
+        """Return the newest balance of each asset on each active exchange, if it is younger than `max_age`."""
         return await super().latest(exchange, asset, max_age=max_age)
 
     async def history(self, exchange: str | Enum, asset: str, **window: Unpack[Window]) -> list[StoredBalance]:
-        """Return the balances of one asset with `since <= timestamp < until`, oldest first.
-
-        With `limit`, only the newest that many are returned. Raises UnknownExchangeError.
-        """
+        """Return the balances of one asset in the window, oldest first. Raises UnknownExchangeError."""
         return await super().history(exchange, asset, **window)
 
 
@@ -162,24 +131,15 @@ class Collectors(Series[CollectorStatus, StoredCollectorStatus]):
     """States of collectors, by exchange and collector."""
 
     async def latest(
-        self, exchange: str | Enum | None = None, collector: str | None = None, *, max_age: timedelta | None = None
+        self, exchange: Name = None, collector: Text = None, *, max_age: Age = None
     ) -> list[StoredCollectorStatus]:
-        """Return the newest state of each collector on each active exchange, by exchange and collector.
-
-        Those without a row, or without one younger than `max_age`, are left out. Raises UnknownExchangeError.
-        """
+        """Return the newest state of each collector on each active exchange, if it is younger than `max_age`."""
         return await super().latest(exchange, collector, max_age=max_age)
 
     async def history(
-        self,
-        exchange: str | Enum,
-        collector: str,
-        **window: Unpack[Window],
+        self, exchange: str | Enum, collector: str, **window: Unpack[Window]
     ) -> list[StoredCollectorStatus]:
-        """Return the states of one collector with `since <= timestamp < until`, oldest first.
-
-        With `limit`, only the newest that many are returned. Raises UnknownExchangeError.
-        """
+        """Return the states of one collector in the window, oldest first. Raises UnknownExchangeError."""
         return await super().history(exchange, collector, **window)
 
 
