@@ -1,1 +1,1 @@
-"""What arbstore costs, beside what a user could write by hand: `python -m benchmarks`, or `make bench`."""
+"""Measures arbstore against code that a user could write by hand: `python -m benchmarks`, or `make bench`."""

@@ -1,4 +1,4 @@
-"""Concurrent writers, each a process as collectors are: how the rate grows with them, and what limits it."""
+"""Concurrent writers, each a process of its own as collectors are: their rate, and what limits it."""
 
 from __future__ import annotations
 
@@ -14,10 +14,9 @@ from statistics import median
 
 from arbstore.database import Database
 from arbstore.settings import Settings
-from benchmarks.figures import Figure
-from benchmarks.measure import Contender, Timing, Work, race
+from benchmarks.measure import Contender, Figure, Timing, Work, race
 from benchmarks.quotes import recent
-from benchmarks.server import Server, Stand
+from benchmarks.server import Sandbox, Server
 from benchmarks.sizes import Sizes
 
 _BATCHES = 10  # transactions of a run
@@ -26,7 +25,7 @@ _SATURATED = 0.9
 
 
 def _write(url: str, symbols: Sequence[int], rows: int, pipe: Connection) -> None:
-    """Be a writer until the pipe ends: at each message insert the batches, and answer with the seconds of processor."""
+    """For each message insert the batches and answer with the processor time; return when the pipe is closed."""
     asyncio.run(_writing(url, symbols, rows, pipe))
 
 
@@ -51,16 +50,16 @@ def _is_asked(pipe: Connection) -> bool:
 
 
 @contextmanager
-def _writers(stand: Stand, count: int, rows: int) -> Iterator[list[Connection]]:
-    """Yield the pipes of so many writers, each with symbols of its own and its rows made."""
+def _writers(sandbox: Sandbox, count: int, rows: int) -> Iterator[list[Connection]]:
+    """Yield the pipes of so many writers, which have made their rows, each for symbols of its own."""
     spawn = get_context("spawn")
     pipes, processes = [], []
     for number in range(count):
         pipe, theirs = spawn.Pipe()
-        arguments = (stand.url, stand.symbols[number::count], rows, theirs)
+        arguments = (sandbox.url, sandbox.symbols[number::count], rows, theirs)
         process = spawn.Process(target=_write, args=arguments, daemon=True)
         process.start()
-        theirs.close()  # so that the end of a writer is the end of its pipe
+        theirs.close()  # so that the pipe ends with the writer
         pipes.append(pipe)
         processes.append(process)
     try:
@@ -84,7 +83,7 @@ def _run(pipes: Sequence[Connection], spent: list[float]) -> Work:
 
 
 def _limit(timing: Timing, spent: Sequence[float]) -> str:
-    """Say which processors were busy: what is not the writers' is the server's, and the system's."""
+    """Return how busy the processors were; the server and the system used all that the writers did not."""
     cores = os.cpu_count() or 1
     writers, machine = (
         median(each / taken for each, taken in zip(seconds[-len(timing.seconds) :], timing.seconds, strict=True))
@@ -98,14 +97,14 @@ def _limit(timing: Timing, spent: Sequence[float]) -> str:
 
 
 async def growth(server: Server, sizes: Sizes) -> list[Figure]:
-    """Measure the rate of several writers against that of one."""
+    """Measure the rate of several writers against the rate of one."""
     counts = [count for count in _WRITERS if count <= sizes.processes]
     rows = max(_BATCHES, sizes.batch // _BATCHES * _BATCHES)
     spent: dict[int, list[float]] = defaultdict(list)
-    async with server.stand(sizes.listed) as stand:
-        with _writers(stand, max(counts), rows) as pipes:
+    async with server.sandbox(sizes.listed) as sandbox:
+        with _writers(sandbox, max(counts), rows) as pipes:
             contenders = [
-                Contender(_name(count), _run(pipes[:count], spent[count]), count * rows, stand.empty)
+                Contender(_name(count), _run(pipes[:count], spent[count]), count * rows, sandbox.empty)
                 for count in counts
             ]
             times = await race(contenders, sizes.heavy_rounds)

@@ -1,4 +1,4 @@
-"""Made-up book tickers: random walks of many symbols, in the order in which a collector gets them."""
+"""Invented book tickers: random walks of many symbols, in the order of time."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _CHUNK = timedelta(minutes=30)
 
 @dataclass(frozen=True)
 class Batch:
-    """The same rows in the forms that the contenders take, all made beforehand."""
+    """The same rows in all the forms that contenders take."""
 
     records: list[BookTicker]
 
     @property
     def tuples(self) -> list[tuple[Any, ...]]:
-        """The rows in the order of the key, as COPY likes them best."""
+        """The rows sorted by key, which is the fastest order for COPY."""
         return sorted(self.arriving)
 
     @property
@@ -41,20 +41,20 @@ class Batch:
         return Batch(self.records[:rows])
 
     def halves(self) -> tuple[Batch, Batch]:
-        """Return every second row, and those between them."""
+        """Return two batches: every second row, and the others."""
         return Batch(self.records[::2]), Batch(self.records[1::2])
 
     def split(self, rows: int) -> list[list[BookTicker]]:
-        """Return the records in batches of so many."""
+        """Return the records in batches of so many rows."""
         return [self.records[start : start + rows] for start in range(0, len(self.records), rows)]
 
 
 def recent(rows: int, symbols: Sequence[int], seed: int = 1) -> Batch:
-    """Return quotes of the last hours, each of an instant of its own, from the beginning of a chunk on."""
-    random = Random(seed)  # noqa: S311 # prices, and no secret
+    """Return quotes of the last hours, each at a time of its own; the first is at the start of a chunk."""
+    random = Random(seed)  # noqa: S311 # prices are not secrets
     mids = {symbol: 10 ** random.uniform(-1, 4.5) for symbol in symbols}
     now = datetime.now(UTC)
-    # Whole chunks back: that few rows meet the boundary of two.
+    # Start with a chunk, so that a small batch has rows in one chunk only.
     moment = datetime.min.replace(tzinfo=UTC) + ((now - datetime.min.replace(tzinfo=UTC)) // _CHUNK) * _CHUNK
     moment -= rows * _STEP // _CHUNK * _CHUNK + _CHUNK
     records = []

@@ -1,4 +1,4 @@
-"""The servers that are measured on: as durable as a real one, a database of its own for each benchmark."""
+"""The server under test, as durable as a real one, and a database of its own for each benchmark."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from arbstore.settings import EMBEDDED, Settings
 
 EXCHANGES = ("BINANCE_SPOT", "GATEIO_SPOT", "MEXC_SPOT", "KRAKEN_SPOT")
 TABLE = "book_ticker_snapshots"
-_SETTINGS = ("fsync", "synchronous_commit", "shared_buffers", "max_wal_size")
+_SETTINGS = ("fsync", "synchronous_commit")
 
 
 @dataclass(frozen=True)
-class Stand:
-    """A migrated database of its own, with symbols; `raw` is a connection without arbstore."""
+class Sandbox:
+    """A migrated database with symbols; `raw` is a connection of asyncpg, without arbstore."""
 
     db: Database
     raw: asyncpg.Connection
@@ -34,11 +34,11 @@ class Stand:
 
     @property
     def url(self) -> str:
-        """The database's URL, as asyncpg and libpq take it."""
+        """The database's URL for asyncpg and libpq."""
         return _plain(self.db.engine.url)
 
     async def empty(self) -> None:
-        """Bring the table back to what it was before the first row, but keep its chunks: making them takes time."""
+        """Delete all rows but keep the chunks, whose creation would take time."""
         for table in await self.chunks() or [TABLE]:
             await self.raw.execute(f"TRUNCATE {table}")
         await self.checkpoint()
@@ -49,7 +49,7 @@ class Stand:
             return TABLE in await connection.run_sync(timescale.hypertables)
 
     async def checkpoint(self) -> None:
-        """Write out what earlier runs left behind, where the role may ask for it."""
+        """Make the server write what earlier runs left in memory, if the role may ask for it."""
         if await self.raw.fetchval("SELECT pg_has_role(current_user, 'pg_checkpoint', 'member')"):
             await self.raw.execute("CHECKPOINT")
 
@@ -59,12 +59,12 @@ class Stand:
             await self.raw.execute(f"CALL convert_to_columnstore('{chunk}')")
 
     async def decompress(self) -> None:
-        """Bring all chunks of the table back to rows."""
+        """Decompress all chunks of the table."""
         for chunk in await self.chunks():
             await self.raw.execute(f"CALL convert_to_rowstore('{chunk}', if_columnstore => true)")
 
     async def chunks(self) -> list[str]:
-        """Return the chunks of the table, none where it is an ordinary one."""
+        """Return the chunks of the table; an ordinary table has none."""
         found = await self.raw.fetch(
             "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = $1::text::regclass", TABLE
         )
@@ -77,14 +77,14 @@ def _plain(url: URL) -> str:
 
 @dataclass(frozen=True)
 class Server:
-    """A server whose databases are clones of one that is migrated."""
+    """A server whose databases are clones of a migrated one."""
 
     url: URL
 
     @classmethod
     @asynccontextmanager
     async def named(cls, choice: str) -> AsyncIterator[Server]:
-        """Yield the server that `embedded`, `docker` or a URL stands for; what this starts, it stops."""
+        """Yield the server for `embedded`, `docker` or a URL. If this starts a server, it also stops it."""
         async with AsyncExitStack() as cleanup:
             if choice == EMBEDDED:
                 url = make_url(await asyncio.to_thread(_embedded, cleanup))
@@ -97,8 +97,8 @@ class Server:
             yield server
 
     @asynccontextmanager
-    async def stand(self, symbols: int, settings: Settings | None = None) -> AsyncIterator[Stand]:
-        """Yield a new database with so many symbols, spread over the exchanges; it is dropped in the end."""
+    async def sandbox(self, symbols: int, settings: Settings | None = None) -> AsyncIterator[Sandbox]:
+        """Yield a new database with so many symbols, spread over the exchanges, and drop it at the end."""
         url = await testing._clone(self.url)
         try:
             given = settings or Settings.load(statement_timeout=0)
@@ -106,26 +106,26 @@ class Server:
                 raw = await asyncpg.connect(_plain(url))
                 try:
                     registered = await _register(db, symbols)
-                    # As a server would have done by and by, in the middle of a run.
+                    # A server would do this by itself, but in the middle of a run.
                     await raw.execute("VACUUM ANALYZE exchanges, symbols")
-                    yield Stand(db, raw, registered)
+                    yield Sandbox(db, raw, registered)
                 finally:
                     await raw.close()
         finally:
             await testing._drop(self.url, url)
 
     async def describe(self) -> dict[str, str]:
-        """Return what the server is, and the settings that its durability and speed hang on."""
-        async with self.stand(0) as stand, stand.db.engine.connect() as connection:
+        """Return the server's version and edition, and the settings that decide its durability."""
+        async with self.sandbox(0) as sandbox, sandbox.db.engine.connect() as connection:
             edition = await connection.run_sync(timescale.edition)
             release = await connection.run_sync(timescale.version)
             shown = {name: str(await connection.scalar(text(f"SHOW {name}"))) for name in _SETTINGS}
             version = str(await connection.scalar(text("SHOW server_version")))
-        return {"postgresql": version, "edition": str(edition), "timescaledb": release or "none", **shown}
+        return {"postgresql": version, "edition": str(edition), "timescaledb": release or "", **shown}
 
 
 def _embedded(cleanup: AsyncExitStack) -> str:
-    # Not the tests' server, which does without fsync.
+    # The server of the tests would not do: it runs without fsync.
     folder = Path(tempfile.mkdtemp(prefix="arbstore-bench-"))
     cleanup.callback(shutil.rmtree, folder, ignore_errors=True)
     server = embedded.acquire(folder / "postgres")
@@ -153,7 +153,7 @@ async def _register(db: Database, symbols: int) -> tuple[int, ...]:
 
 
 def base(index: int) -> str:
-    """Return the asset that the symbol of this number trades, for USDT on EXCHANGES[index % len(EXCHANGES)]."""
+    """Return the base asset of the symbol with this number; it is on EXCHANGES[index % len(EXCHANGES)]."""
     return f"COIN{index:04d}"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import os
 import pty
@@ -147,19 +148,25 @@ def test_what_is_quoted_at_one_time_is_one_state_of_the_market(exchanges: Mappin
     assert opportunities([*both, *moved], exchanges) == []
 
 
-def test_the_demo_shows_a_simulated_market_on_a_terminal_of_80_columns() -> None:
-    code, text = on_terminal("demo", "--seconds", "0.4", columns=80)
+async def test_the_demo_on_a_terminal_fits_80_columns_and_leaves_its_rows_where_it_is_sent(
+    committed_db: Database,
+) -> None:
+    url = committed_db.engine.url.render_as_string(hide_password=False)
+    words = ("demo", "--seconds", "0.4", "--seed", "3", "--database", url)
+    code, text = await asyncio.to_thread(on_terminal, *words, columns=80)
     assert code == 0
-    assert "SIMULATED" in text
+    assert "SIMULATED market (seed 3)" in text
     assert "rows a second" in text
     assert "arbitrage_opportunities" in text
     assert max(map(len, shown(text))) <= 80
+    async with committed_db.begin() as store:
+        assert len(await store.book_tickers.latest()) == 15
 
 
 def test_the_demo_for_programs_counts_what_it_wrote_and_deletes_its_database() -> None:
     with tempfile.TemporaryDirectory() as folder:
         unused = "postgresql://localhost:1/unused"
-        done = demo("--json", "--seconds", "1", TMPDIR=folder, ARBSTORE_DATABASE_URL=unused)
+        done = demo("--json", "--seconds", "0.4", TMPDIR=folder, ARBSTORE_DATABASE_URL=unused)
         assert list(Path(folder).iterdir()) == []
     assert done.returncode == 0, done.stderr
     found = msgspec.json.decode(done.stdout)
@@ -172,8 +179,9 @@ def test_the_demo_for_programs_counts_what_it_wrote_and_deletes_its_database() -
     assert found["opportunities"][0]["spread_bps"] > 10
 
 
-def test_the_demo_of_recordings_stores_all_three_markets(recordings: Path) -> None:
-    done = demo("--json", "--data", str(recordings))
+async def test_the_demo_of_recordings_stores_all_three_markets(recordings: Path, committed_db: Database) -> None:
+    url = committed_db.engine.url.render_as_string(hide_password=False)
+    done = await asyncio.to_thread(demo, "--json", "--data", str(recordings), "--database", url)
     assert done.returncode == 0, done.stderr
     found = msgspec.json.decode(done.stdout)
     assert (found["simulated"], found["seed"]) == (False, None)
@@ -190,15 +198,6 @@ def test_a_folder_without_recordings_is_a_usage_error(tmp_path: Path) -> None:
     done = demo("--data", str(tmp_path))
     assert done.returncode == 2
     assert "has no recordings" in done.stderr
-
-
-async def test_the_demo_leaves_what_it_wrote_where_it_is_sent(committed_db: Database) -> None:
-    url = committed_db.engine.url.render_as_string(hide_password=False)
-    done = demo("--seconds", "0.2", "--seed", "3", "--database", url)
-    assert done.returncode == 0, done.stderr
-    assert "seed 3" in done.stdout
-    async with committed_db.begin() as store:
-        assert len(await store.book_tickers.latest()) == 15
 
 
 def on_terminal(*words: str, columns: int) -> tuple[int, str]:

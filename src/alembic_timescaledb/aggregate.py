@@ -1,4 +1,4 @@
-"""What a continuous aggregate is: a selectable over a hypertable, or over another aggregate, kept by its MetaData."""
+"""How a model declares a continuous aggregate: a query over a hypertable or another aggregate, known to MetaData."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ class TimeBucket(Function[Any]):
     inherit_cache = True
 
     def __init__(self, width: timedelta, column: ColumnElement[Any]) -> None:
-        """Keep the width, which the aggregate's checks read."""
+        """Keep the width for the checks of the aggregate."""
         super().__init__("time_bucket", literal_column(interval(width)), column, type_=column.type)
         self.width = width
         self.column = column
 
 
 def time_bucket(width: timedelta, column: Any) -> TimeBucket:
-    """Return the start of the bucket of `width` that the column's time falls into, in TimescaleDB's own counting.
+    """Return SQL for the start of the bucket of `width` that the column's time falls into.
 
     `column` is a column of a table or an attribute of a model. Buckets of a week begin on Mondays.
     """
@@ -43,7 +43,7 @@ def time_bucket(width: timedelta, column: Any) -> TimeBucket:
 
 @dataclass(frozen=True, slots=True)
 class Refresh:
-    """A policy: each `every`, what lies from `start_offset` to `end_offset` before now is computed anew.
+    """A policy that computes an aggregate anew each `every`, from `start_offset` to `end_offset` before now.
 
     `start_offset` None begins with the oldest row. `end_offset` keeps the refresh off the bucket that still fills.
     """
@@ -64,14 +64,16 @@ class Refresh:
 
 
 class ContinuousAggregate:
-    """A view that TimescaleDB keeps computed: `query` groups by a `time_bucket` and reads one table.
+    """A view that TimescaleDB keeps computed: `query` groups one table by a `time_bucket`.
 
-    The table is a hypertable or, to stack, the `table` of another aggregate. `refresh` None leaves the refreshing to
-    you. Unless `materialized_only`, what is not computed yet is added when the view is read. `retention` drops old
-    buckets; without it they stay when the rows under them go. `chunk_interval` None is ten times that of the
-    hypertable under it, also where it is stacked: few buckets a chunk, if they are long. Mistakes raise
-    DeclarationError.
+    The table is a hypertable or, to stack aggregates, the `table` of another one. Mistakes raise DeclarationError.
 
+    - `refresh` is the policy; without it you refresh the aggregate yourself.
+    - `retention` drops old buckets; without it they stay when their rows are dropped.
+    - `chunk_interval` None is ten times that of the hypertable at the bottom of the stack.
+    - `materialized_only` shows only computed buckets; otherwise reading the view adds newer rows.
+
+    Example:
         minute = time_bucket(timedelta(minutes=1), Trade.timestamp)
         trades_1m = ContinuousAggregate(
             "trades_1m",
@@ -97,7 +99,7 @@ class ContinuousAggregate:
         materialized_only: bool = False,
         schema: str | None = None,
     ) -> None:
-        """Check it, and make it known to the metadata."""
+        """Check the declaration and add it to the metadata."""
         self.name = name
         if len(name.encode()) > LONGEST_NAME:
             raise self._wrong(f"its name is longer than {LONGEST_NAME} bytes, where PostgreSQL cuts it: shorten it")
@@ -114,7 +116,7 @@ class ContinuousAggregate:
         self._base = self._find_base()
         self.table = Table(
             name,
-            MetaData(),  # not the models' own: it is no table to be created
+            MetaData(),  # its own, as Alembic would create a table of the models' metadata
             *(Column(key, column.type) for key, column in query.selected_columns.items()),
             schema=self.schema,
             info={AGGREGATE: self},
@@ -124,12 +126,12 @@ class ContinuousAggregate:
         self._register(metadata)
 
     def __repr__(self) -> str:
-        """Show what it is over."""
+        """Show its name, its source and its bucket."""
         return f"<ContinuousAggregate {self.name} over {self.source.name} by {spoken(self.bucket)}>"
 
     @property
     def over(self) -> ContinuousAggregate | None:
-        """The aggregate that it is stacked on, None where it reads a hypertable."""
+        """The aggregate that it is stacked on; None if it reads a hypertable."""
         found: ContinuousAggregate | None = self.source.info.get(AGGREGATE)
         return found
 
@@ -165,7 +167,7 @@ class ContinuousAggregate:
     def _find_base(self) -> Hypertable | ContinuousAggregate:
         found: Hypertable | ContinuousAggregate | None = declared(self.source) or self.source.info.get(AGGREGATE)
         if found is None:
-            raise self._wrong(f"{self.source.name} is no hypertable and no aggregate: declare its `Hypertable`")
+            raise self._wrong(f"{self.source.name} is neither a hypertable nor an aggregate: declare its `Hypertable`")
         return found
 
     def _check_lengths(self) -> None:
@@ -174,7 +176,7 @@ class ContinuousAggregate:
             raise self._wrong(f"its time bucket is of {name}: take {base.time_column}, the time")
         if isinstance(base, ContinuousAggregate) and (self.bucket % base.bucket or self.bucket <= base.bucket):
             raise self._wrong(
-                f"its bucket ({spoken(self.bucket)}) is no multiple of that of {base.name} ({spoken(base.bucket)})"
+                f"its bucket ({spoken(self.bucket)}) must be a multiple of that of {base.name} ({spoken(base.bucket)})"
             )
         if self.retention is not None:
             positive(self.retention, f"continuous aggregate {self.name}: retention")
@@ -197,9 +199,9 @@ class ContinuousAggregate:
                 f" of {spoken(self.bucket)}; start it at least two buckets before its end"
             )
         if base.retention is not None and (start is None or start > base.retention):
-            reach = "the beginning" if start is None else f"{spoken(start)} ago"
+            begin = "the beginning" if start is None else f"{spoken(start)} ago"
             raise self._wrong(
-                f"its refresh reaches back to {reach}, where {self.source.name} keeps rows for"
+                f"its refresh begins at {begin}, where {self.source.name} keeps rows for"
                 f" {spoken(base.retention)}: it would erase the buckets of the dropped rows; shorten start_offset"
             )
         after = self.columnstore and self.columnstore.after
@@ -220,7 +222,7 @@ class ContinuousAggregate:
     def _register(self, metadata: MetaData) -> None:
         known = metadata.info.setdefault(AGGREGATES, {})
         if self.table.key in known or self.table.key in metadata.tables:
-            raise self._wrong("there is a table or an aggregate of that name; take another")
+            raise self._wrong("there is a table or an aggregate of that name; take another name")
         known[self.table.key] = self
 
     def _wrong(self, what: str) -> DeclarationError:
@@ -228,5 +230,5 @@ class ContinuousAggregate:
 
 
 def aggregates(metadata: MetaData) -> Iterator[ContinuousAggregate]:
-    """Yield the declared aggregates, each after the one that it is stacked on."""
+    """Yield the declared aggregates; each comes after the one that it is stacked on."""
     yield from metadata.info.get(AGGREGATES, {}).values()

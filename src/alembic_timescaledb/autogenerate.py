@@ -1,4 +1,4 @@
-"""What `alembic revision --autogenerate` and `alembic check` see of TimescaleDB, and how revisions write it."""
+"""How `alembic revision --autogenerate` and `alembic check` see TimescaleDB, and how revisions write it."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from typing import Any
 from alembic.autogenerate import renderers
 from alembic.autogenerate.api import AutogenContext
 from alembic.operations.ops import (
+    AddColumnOp,
     CreateIndexOp,
     CreateTableOp,
+    DropColumnOp,
     DropIndexOp,
     DropTableOp,
     MigrateOperation,
@@ -22,14 +24,15 @@ from sqlalchemy import MetaData, Table, text
 
 from alembic_timescaledb import server
 from alembic_timescaledb.compare import Differences, Scope
-from alembic_timescaledb.declare import DECLARED
-from alembic_timescaledb.operations import GoneWithRelationOp, TimescaleOp, edition_of
-from alembic_timescaledb.ordering import split
+from alembic_timescaledb.declare import DECLARED, Order
+from alembic_timescaledb.names import DeclarationError
+from alembic_timescaledb.operations import EnableColumnstoreOp, GoneWithRelationOp, TimescaleOp, edition_of
+from alembic_timescaledb.server import Edition
 
 log = logging.getLogger(__name__)
 
 _INTERNAL = {"timescaledb_information", "timescaledb_experimental"}
-_TIME_INDEXES = text(
+_TIME_INDEXES = (
     "SELECT c.relname FROM timescaledb_information.dimensions d"
     " JOIN pg_index i ON i.indrelid = to_regclass(format('%I.%I', d.hypertable_schema, d.hypertable_name))"
     " JOIN pg_class c ON c.oid = i.indexrelid"
@@ -52,13 +55,13 @@ def hide_internal_schemas(
 def keep_time_indexes(
     context: AutogenContext, changes: ModifyTableOps, schema: str | None, name: str, _there: object, _declared: object
 ) -> PriorityDispatchResult:
-    """Drop no index that TimescaleDB added by itself when a table became a hypertable."""
+    """Keep the index that TimescaleDB added by itself when a table became a hypertable."""
     connection = context.connection
     dropped = any(isinstance(op, DropIndexOp) for op in changes.ops)
     if connection is not None and dropped and server.edition(connection).has_hypertables:
-        # One that is declared by that name, and is another, takes its place.
+        # A declared index of the same name takes its place.
         replaced = {op.index_name for op in changes.ops if isinstance(op, CreateIndexOp)}
-        own = set(connection.scalars(_TIME_INDEXES, {"schema": schema, "table": name})) - replaced
+        own = set(connection.scalars(text(_TIME_INDEXES), {"schema": schema, "table": name})) - replaced
         changes.ops[:] = [op for op in changes.ops if not (isinstance(op, DropIndexOp) and op.index_name in own)]
     return PriorityDispatchResult.CONTINUE
 
@@ -66,7 +69,11 @@ def keep_time_indexes(
 def compare_declarations(
     context: AutogenContext, upgrade: UpgradeOps, schemas: set[str | None]
 ) -> PriorityDispatchResult:
-    """Add to the upgrade what makes the server as the models declare; the reverse follows from it."""
+    """Add the operations to the upgrade that make the server as the models declare; Alembic reverses them.
+
+    Removals come before Alembic's own changes, as no column can be dropped that a columnstore names. The rest follows
+    them, as it may need new columns.
+    """
     if context.connection is None or context.metadata is None:
         return PriorityDispatchResult.CONTINUE
     differences = Differences(
@@ -78,18 +85,27 @@ def compare_declarations(
     edition = edition_of(context.migration_context)
     created = {(op.schema, op.table_name) for op in upgrade.ops if isinstance(op, CreateTableOp)}
     new = {(table.schema, table.name): table for table in differences.tables() if _names(table, differences) & created}
-    old = [table for table in differences.tables() if table not in new.values()]
-    around = [
-        split(
-            differences.of_table(table),
-            _changes(upgrade.ops, table, differences),
-            differences.columnstore_after(table),
-        )
-        for table in old
+    tables = [
+        op
+        for table in differences.tables()
+        if table not in new.values()
+        for op in _checked(differences.of_table(table), list(_changes(upgrade.ops, table, differences)))
     ]
-    tables = [op for both in around for part in both for op in part]
     views = list(differences.of_aggregates(lambda table: table not in new.values()))
-    unseen = {op.needs for op in [*tables, *views] if not edition.has(op.needs)}
+    _tell_unseen([*tables, *views], edition)
+    upgrade.ops[:] = [
+        *differences.dropped_aggregates(),
+        *(op for op in tables if op.removes and edition.has(op.needs)),
+        *_beside_tables(upgrade.ops, new, differences),
+        *(op for op in tables if not op.removes and edition.has(op.needs)),
+        *(op for op in views if edition.has(op.needs)),
+        *differences.of_aggregates(lambda table: table in new.values()),
+    ]
+    return PriorityDispatchResult.CONTINUE
+
+
+def _tell_unseen(ops: Iterable[TimescaleOp], edition: Edition) -> None:
+    unseen = {op.needs for op in ops if not edition.has(op.needs)}
     if unseen:
         log.warning(
             "the server's edition (%s) has no %s: changes of these in tables that exist are not seen here;"
@@ -97,15 +113,27 @@ def compare_declarations(
             edition,
             ", ".join(sorted(unseen)),
         )
-    upgrade.ops[:] = [
-        *differences.dropped_aggregates(),
-        *(op for before, _ in around for op in before if edition.has(op.needs)),
-        *_beside_tables(upgrade.ops, new, differences),
-        *(op for _, after in around for op in after if edition.has(op.needs)),
-        *(op for op in views if edition.has(op.needs)),
-        *differences.of_aggregates(lambda table: table in new.values()),
-    ]
-    return PriorityDispatchResult.CONTINUE
+
+
+def _checked(ops: Iterable[TimescaleOp], changes: Sequence[MigrateOperation]) -> Iterator[TimescaleOp]:
+    """Yield the operations. Raises DeclarationError if a columnstore changes together with columns that it names."""
+    dropped = {op.column_name for op in changes if isinstance(op, DropColumnOp)}
+    added = {op.column.name for op in changes if isinstance(op, AddColumnOp)}
+    for op in ops:
+        both = dropped & _named(op.former) | added & _named(op)
+        if both and isinstance(op, EnableColumnstoreOp) and op.former is not None:
+            raise DeclarationError(
+                f"hypertable {op.place}: its columnstore changes together with columns that it names"
+                f" ({', '.join(sorted(both))}); make two revisions: add a column before the columnstore names it, and"
+                " drop a column after the columnstore names it no more"
+            )
+        yield op
+
+
+def _named(op: TimescaleOp | None) -> set[str]:
+    if not isinstance(op, EnableColumnstoreOp):
+        return set()
+    return {*op.segment_by, *(Order.parse(words).column for words in op.order_by)}
 
 
 def _names(table: Table, differences: Differences) -> set[tuple[str | None, str]]:
@@ -114,7 +142,7 @@ def _names(table: Table, differences: Differences) -> set[tuple[str | None, str]
 
 
 def _changes(ops: Sequence[MigrateOperation], table: Table, differences: Differences) -> Iterator[MigrateOperation]:
-    """Yield what Alembic does to a table that stays."""
+    """Yield what Alembic does to an existing table."""
     for op in ops:
         if isinstance(op, ModifyTableOps) and (op.schema, op.table_name) in _names(table, differences):
             yield from op.ops
@@ -128,7 +156,7 @@ def _beside_tables(
             yield from differences.of_dropped_table(op.schema, op.table_name)
         yield op
         if isinstance(op, CreateTableOp) and (op.schema, op.table_name) in new:
-            op.info.pop(DECLARED, None)  # said by the operations that follow
+            op.info.pop(DECLARED, None)  # the operations that follow show it
             yield from differences.of_new_table(new[op.schema, op.table_name])
 
 

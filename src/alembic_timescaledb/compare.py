@@ -1,7 +1,7 @@
-"""What the models declare and a server lacks, or has otherwise: as operations that would make them equal.
+"""Differences between the models' declarations and a server, as operations that would remove them.
 
-`compare` gives those that the server's edition can do, `missing` those that it cannot: together they are the record of
-all that is not as declared. `alembic revision --autogenerate` writes the first, and `alembic check` reports them.
+`compare` returns the operations that the server's edition can do, `missing` those that it cannot: together they are all
+differences. `alembic revision --autogenerate` writes the first, and `alembic check` reports them.
 """
 
 from __future__ import annotations
@@ -10,75 +10,53 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import cached_property
+from typing import Any, NamedTuple
 
 from alembic.operations import Operations
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, MetaData, Table
 
+from alembic_timescaledb import operations as ops
 from alembic_timescaledb import server
-from alembic_timescaledb.aggregate import ContinuousAggregate, Refresh, aggregates
-from alembic_timescaledb.declare import Columnstore, Hypertable, check, declared
-from alembic_timescaledb.operations import (
-    AddColumnstorePolicyOp,
-    AddContinuousAggregatePolicyOp,
-    AddRetentionPolicyOp,
-    CreateContinuousAggregateOp,
-    CreateHypertableOp,
-    DisableColumnstoreOp,
-    EnableColumnstoreOp,
-    GoneWithRelationOp,
-    RevertHypertableOp,
-    SetChunkIntervalOp,
-    SetMaterializedOnlyOp,
-    TimescaleOp,
-)
-from alembic_timescaledb.server import (
-    AggregateFound,
-    ColumnstoreState,
-    Dimensions,
-    HypertableFound,
-    Key,
-    PolicyState,
-    ServerState,
-    edition,
-    state,
-)
+from alembic_timescaledb.aggregate import ContinuousAggregate, aggregates
+from alembic_timescaledb.declare import Hypertable, check, declared
+from alembic_timescaledb.server import AggregateState, ColumnstoreState, HypertableState, Key, Settings, edition
 
 Retentions = Mapping[str, timedelta | None]  # by the table's name as MetaData has it: `table` or `schema.table`
 
 
 def compare(
     connection: Connection, metadata: MetaData | Sequence[MetaData], *, retentions: Retentions | None = None
-) -> list[TimescaleOp]:
-    """Return what makes the server as declared, in the order in which to do it; empty where it is.
+) -> list[ops.TimescaleOp]:
+    """Return the operations that make the server as declared, in the order in which to do them.
 
-    `str()` of an operation says it to people, `op.removes` whether something of the server's goes, `op.reverse()` is
-    the way back. `retentions` win over what the models declare, for those set on the running server; None keeps for
-    good. Tables that are not there are left to Alembic. Raises DeclarationError.
+    `str()` of an operation tells people what it does. `op.removes` says whether it takes something away from the
+    server. `op.reverse()` is the way back. `retentions` are the ones set on the running server: they win over the
+    models' own, and None keeps all rows. Tables that are not there are left to Alembic. Raises DeclarationError.
     """
     found = edition(connection)
-    differences = Differences(connection, metadata, retentions=retentions)
-    return [op for op in differences.all() if found.has(op.needs)]
+    return [op for op in Differences(connection, metadata, retentions=retentions).all() if found.has(op.needs)]
 
 
-def missing(connection: Connection, metadata: MetaData | Sequence[MetaData]) -> list[TimescaleOp]:
-    """Return what is declared and the server's edition cannot do; empty on the richest. Raises DeclarationError."""
+def missing(connection: Connection, metadata: MetaData | Sequence[MetaData]) -> list[ops.TimescaleOp]:
+    """Return the declared operations that the server's edition cannot do. Raises DeclarationError."""
     found = edition(connection)
     return [op for op in Differences(connection, metadata).all() if not found.has(op.needs)]
 
 
-def apply(connection: Connection, ops: Iterable[TimescaleOp]) -> None:
-    """Do what `compare` returned, in the connection's transaction, whose commit is the caller's."""
+def apply(connection: Connection, differences: Iterable[ops.TimescaleOp]) -> None:
+    """Do the operations that `compare` returned, in the connection's transaction; the caller commits."""
     operations = Operations(MigrationContext.configure(connection))
-    for op in ops:
+    for op in differences:
         operations.invoke(op)
 
 
 @dataclass(frozen=True)
 class Scope:
-    """What of models and server is compared; `schemas` None are those that something is declared in.
+    """The part of models and server that is compared.
 
-    A None among the schemas, or as that of a view, is the default one. What is over the tables of `dropped` goes too.
+    `schemas` None are those in which something is declared; a None among them, or as that of a view, is the default
+    schema. Aggregates over the tables of `dropped` go too.
     """
 
     has_table: Callable[[Table], bool] = lambda _table: True
@@ -87,8 +65,17 @@ class Scope:
     dropped: frozenset[tuple[str | None, str]] = frozenset()
 
 
+class Relation(NamedTuple):
+    """The table or aggregate that settings are of; `with_relation` says that they come or go together with it."""
+
+    name: str
+    schema: str | None
+    aggregate: bool = False
+    with_relation: bool = False
+
+
 class Differences:
-    """Declarations beside a server's state."""
+    """The declarations beside a server's state."""
 
     def __init__(
         self,
@@ -103,12 +90,12 @@ class Differences:
         for one in self.metadatas:
             check(one)
         self.connection = connection
-        self.found: ServerState = state(connection)
+        self.found = server.state(connection)
         self.retentions = retentions or {}
         self.scope = scope or Scope()
 
-    def all(self) -> Iterator[TimescaleOp]:
-        """Yield all of it."""
+    def all(self) -> Iterator[ops.TimescaleOp]:
+        """Yield all differences."""
         yield from self.dropped_aggregates()
         for table in self.tables():
             if self.key(table) in self.found.tables:
@@ -120,117 +107,93 @@ class Differences:
         return table.schema or self.found.schema, table.name
 
     def tables(self) -> Iterator[Table]:
-        """Yield the declared tables that count, in order of dependency."""
+        """Yield the declared tables within the scope, in order of dependency."""
         for metadata in self.metadatas:
             yield from filter(self.scope.has_table, metadata.sorted_tables)
 
-    def of_new_table(self, table: Table) -> list[TimescaleOp]:
-        """Return what follows the creation of a table."""
+    def aggregates(self) -> Iterator[ContinuousAggregate]:
+        """Yield the declared aggregates within the scope, each after the one that it is stacked on."""
+        for metadata in self.metadatas:
+            yield from (one for one in aggregates(metadata) if self.scope.has_table(one.table))
+
+    def of_new_table(self, table: Table) -> list[ops.TimescaleOp]:
+        """Return the operations that follow the creation of a table."""
         wanted = declared(table)
         return [] if wanted is None else list(self._made(table, wanted, with_relation=True))
 
-    def of_dropped_table(self, schema: str | None, name: str) -> list[TimescaleOp]:
-        """Return what goes with a table, so that the way back makes a hypertable of it again."""
+    def of_dropped_table(self, schema: str | None, name: str) -> list[ops.TimescaleOp]:
+        """Return the operations whose reverse makes a hypertable again of a dropped one."""
         found = self.found.hypertables.get((schema or self.found.schema, name))
         if found is None:
             return []
-        made = _creation(schema, name, found.dimensions, with_relation=True)
-        there = Settings(name, schema, found.columnstore, found.policies, with_relation=True)
-        return [*changes(there, there.without()), made.reverse()]
+        going = changes(Relation(name, schema, with_relation=True), found.settings, Settings())
+        return [*going, _creation(name, schema, found, with_relation=True).reverse()]
 
-    def of_table(self, table: Table) -> Iterator[TimescaleOp]:
-        """Yield the differences of a table that is there."""
+    def of_table(self, table: Table) -> Iterator[ops.TimescaleOp]:
+        """Yield the differences of an existing table."""
         wanted, found = declared(table), self.found.hypertables.get(self.key(table))
+        if found is not None and self._is_reverted(table):
+            yield from changes(Relation(table.name, table.schema, with_relation=True), found.settings, Settings())
+            yield ops.RevertHypertableOp(
+                table.name, schema=table.schema, former=_creation(table.name, table.schema, found)
+            )
+            found = None
+        if wanted is None:
+            return
         if found is None:
-            if wanted is not None:
-                yield from self._made(table, wanted)
-        elif wanted is None:
-            yield from _reverted(table, found)
-        elif self._is_remade(wanted, found):
-            yield from _reverted(table, found)
             yield from self._made(table, wanted)
-        else:
-            now = found.dimensions.chunk_interval
-            if now != wanted.chunk_interval:
-                yield SetChunkIntervalOp(table.name, wanted.chunk_interval, schema=table.schema, before=now)
-            there = Settings(table.name, table.schema, found.columnstore, found.policies)
-            yield from changes(there, self._wanted(table, wanted))
+            return
+        yield from _chunk_interval(found, wanted.chunk_interval, table.schema)
+        yield from changes(Relation(table.name, table.schema), found.settings, self._wanted(table, wanted))
 
-    def columnstore_after(self, table: Table) -> timedelta | None:
-        """Return the age of the columnstore's policy that the table has on the server."""
-        found = self.found.hypertables.get(self.key(table))
-        return None if found is None else found.policies.columnstore_after
+    def _made(self, table: Table, wanted: Hypertable, *, with_relation: bool = False) -> Iterator[ops.TimescaleOp]:
+        yield _creation(table.name, table.schema, wanted, with_relation=with_relation)
+        relation = Relation(table.name, table.schema, with_relation=with_relation)
+        yield from changes(relation, Settings(), self._wanted(table, wanted))
 
-    def _made(self, table: Table, wanted: Hypertable, *, with_relation: bool = False) -> Iterator[TimescaleOp]:
-        dimensions = Dimensions(wanted.time_column, wanted.chunk_interval, wanted.space)
-        yield _creation(table.schema, table.name, dimensions, with_relation=with_relation)
-        settings = self._wanted(table, wanted, with_relation=with_relation)
-        yield from changes(settings.without(), settings)
-
-    def _wanted(self, table: Table, wanted: Hypertable, *, with_relation: bool = False) -> Settings:
+    def _wanted(self, table: Table, wanted: Hypertable | ContinuousAggregate) -> Settings:
         retention = self.retentions.get(table.key, wanted.retention)
-        return Settings(
-            table.name,
-            table.schema,
-            columnstore_state(wanted.columnstore, wanted.time_column),
-            PolicyState(retention, wanted.columnstore.after if wanted.columnstore else None),
-            with_relation=with_relation,
-        )
+        refresh = wanted.refresh if isinstance(wanted, ContinuousAggregate) else None
+        if (store := wanted.columnstore) is None:
+            return Settings(None, None, retention, refresh)
+        columnstore = ColumnstoreState(tuple(store.segment_by), store.ordered(wanted.time_column))
+        return Settings(columnstore, store.after, retention, refresh)
 
-    def dropped_aggregates(self) -> Iterator[TimescaleOp]:
-        """Yield the end of aggregates that are declared no more, or otherwise: those stacked on others first."""
+    def dropped_aggregates(self) -> Iterator[ops.TimescaleOp]:
+        """Yield the end of undeclared and changed aggregates: an aggregate goes after those stacked on it."""
         for found in reversed(list(self.found.aggregates.values())):
             if found.key in self.stale:
                 schema = self._written(found.schema)
-                there = _settings_of_aggregate(found, schema, with_relation=True)
-                yield from changes(there, there.without())
-                yield _created(found, schema).reverse()
+                relation = Relation(found.name, schema, aggregate=True, with_relation=True)
+                yield from changes(relation, found.settings, Settings())
+                yield _created(found, found.definition.strip(), schema).reverse()
 
-    def of_aggregates(self, is_there: Callable[[Table], bool]) -> Iterator[TimescaleOp]:
-        """Yield the differences of the declared aggregates whose tables are there, and the creation of the lacking."""
+    def of_aggregates(self, is_there: Callable[[Table], bool]) -> Iterator[ops.TimescaleOp]:
+        """Yield the differences of the declared aggregates whose hypertable is there."""
         for wanted in self.aggregates():
             if is_there(wanted.root):
                 yield from self._of_aggregate(wanted)
 
-    def aggregates(self) -> Iterator[ContinuousAggregate]:
-        """Yield the declared aggregates that count, each after the one that it is stacked on."""
-        for metadata in self.metadatas:
-            yield from (one for one in aggregates(metadata) if self.scope.has_table(one.table))
-
-    def _of_aggregate(self, wanted: ContinuousAggregate) -> Iterator[TimescaleOp]:
+    def _of_aggregate(self, wanted: ContinuousAggregate) -> Iterator[ops.TimescaleOp]:
         key = self.key(wanted.table)
         found = self.found.aggregates.get(key)
-        after = wanted.columnstore.after if wanted.columnstore else None
-        settings = Settings(
-            wanted.name,
-            wanted.schema,
-            columnstore_state(wanted.columnstore, wanted.time_column),
-            PolicyState(self.retentions.get(wanted.table.key, wanted.retention), after, wanted.refresh),
-            aggregate=True,
-        )
+        settings = self._wanted(wanted.table, wanted)
+        relation = Relation(wanted.name, wanted.schema, aggregate=True)
         if found is None or key in self.stale:
-            yield CreateContinuousAggregateOp(
-                wanted.name,
-                wanted.sql,
-                chunk_interval=wanted.chunk_interval,
-                materialized_only=wanted.materialized_only,
-                schema=wanted.schema,
-            )
-            settings = replace(settings, with_relation=True)
-            yield from changes(settings.without(), settings)
+            yield _created(wanted, wanted.sql, wanted.schema)
+            yield from changes(relation._replace(with_relation=True), Settings(), settings)
             return
-        length = found.chunk_interval
-        if wanted.chunk_interval not in (None, length):
-            yield SetChunkIntervalOp(wanted.name, wanted.chunk_interval, schema=wanted.schema, before=length)
+        if wanted.chunk_interval is not None:
+            yield from _chunk_interval(found, wanted.chunk_interval, wanted.schema)
         if found.materialized_only != wanted.materialized_only:
-            yield SetMaterializedOnlyOp(wanted.name, wanted.materialized_only, schema=wanted.schema)
-        yield from changes(_settings_of_aggregate(found, wanted.schema), settings)
+            yield ops.SetMaterializedOnlyOp(wanted.name, wanted.materialized_only, schema=wanted.schema)
+        yield from changes(relation, found.settings, settings)
 
     @cached_property
     def stale(self) -> frozenset[Key]:
-        """The server's aggregates that are not as declared, and those over what goes or is made anew."""
+        """The server's aggregates that differ from their declarations, and those over relations that go."""
         wanted = {self.key(one.table): one for one in self.aggregates()}
-        going = {self.key(table) for table in self.tables() if self._is_remade_or_reverted(table)}
+        going = {self.key(table) for table in self.tables() if self._is_reverted(table)}
         going |= {(schema or self.found.schema, name) for schema, name in self.scope.dropped}
         stale = set()
         for found in self.found.aggregates.values():
@@ -239,13 +202,13 @@ class Differences:
                 going.add(found.stored_in)
         return frozenset(stale)
 
-    def _is_other(self, found: AggregateFound, wanted: ContinuousAggregate | None) -> bool:
+    def _is_other(self, found: AggregateState, wanted: ContinuousAggregate | None) -> bool:
         if wanted is None:
             return found.schema in self._schemas and self.scope.has_view(self._written(found.schema), found.name)
         return server.canonical(self.connection, wanted.sql) != found.definition
 
     def _written(self, schema: str) -> str | None:
-        """Return the schema as Alembic and revisions have it: None is the default one."""
+        """Return the schema as revisions write it: None is the default one."""
         return None if schema == self.found.schema else schema
 
     @cached_property
@@ -255,115 +218,81 @@ class Differences:
         declared_in = {self.key(table)[0] for table in self.tables()}
         return frozenset(declared_in | {self.key(one.table)[0] for one in self.aggregates()})
 
-    def _is_remade_or_reverted(self, table: Table) -> bool:
+    def _is_reverted(self, table: Table) -> bool:
+        """Whether the hypertable must become an ordinary table, which TimescaleDB cannot do."""
         found, wanted = self.found.hypertables.get(self.key(table)), declared(table)
-        return found is not None and (wanted is None or self._is_remade(wanted, found))
-
-    def _is_remade(self, wanted: Hypertable, found: HypertableFound) -> bool:
-        return (wanted.time_column, wanted.space) != (found.dimensions.time_column, found.dimensions.space)
+        return found is not None and (wanted is None or wanted.time_column != found.time_column)
 
 
-def _creation(schema: str | None, name: str, split: Dimensions, *, with_relation: bool = False) -> CreateHypertableOp:
-    return CreateHypertableOp(
+def _creation(
+    name: str, schema: str | None, split: Hypertable | HypertableState, *, with_relation: bool = False
+) -> ops.CreateHypertableOp:
+    return ops.CreateHypertableOp(
         name,
         split.time_column,
         chunk_interval=split.chunk_interval,
-        space_column=split.space.column if split.space else None,
-        partitions=split.space.partitions if split.space else None,
         migrate_data=not with_relation,
         schema=schema,
         with_relation=with_relation,
     )
 
 
-def _reverted(table: Table, found: HypertableFound) -> Iterator[TimescaleOp]:
-    there = Settings(table.name, table.schema, found.columnstore, found.policies, with_relation=True)
-    yield from changes(there, there.without())
-    made = _creation(table.schema, table.name, found.dimensions)
-    yield RevertHypertableOp(table.name, schema=table.schema, former=made)
+def _created(
+    view: ContinuousAggregate | AggregateState, query: str, schema: str | None
+) -> ops.CreateContinuousAggregateOp:
+    options: dict[str, Any] = {"chunk_interval": view.chunk_interval, "materialized_only": view.materialized_only}
+    return ops.CreateContinuousAggregateOp(view.name, query, schema=schema, **options)
 
 
-def _created(found: AggregateFound, schema: str | None) -> CreateContinuousAggregateOp:
-    return CreateContinuousAggregateOp(
-        found.name,
-        found.definition.strip(),
-        chunk_interval=found.chunk_interval,
-        materialized_only=found.materialized_only,
-        schema=schema,
-    )
+def _chunk_interval(
+    found: HypertableState | AggregateState, wanted: timedelta, schema: str | None
+) -> Iterator[ops.TimescaleOp]:
+    if found.chunk_interval != wanted:
+        yield ops.SetChunkIntervalOp(found.name, wanted, schema=schema, before=found.chunk_interval)
 
 
-def _settings_of_aggregate(found: AggregateFound, schema: str | None, *, with_relation: bool = False) -> Settings:
-    return Settings(found.name, schema, found.columnstore, found.policies, aggregate=True, with_relation=with_relation)
+def changes(relation: Relation, before: Settings, after: Settings) -> Iterator[ops.TimescaleOp]:
+    """Yield the steps from one to the other: removals first. A policy is changed by removing and adding it."""
+    yield from (op.reverse() for op in reversed(_policies(relation, before, unless=after)))
+    if before.columnstore != after.columnstore:
+        there = None if before.columnstore is None else _enabled(relation, before.columnstore)
+        yield from _columnstore_changes(relation, there, after.columnstore)
+    yield from _policies(relation, after, unless=before)
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """The settings of one relation; `with_relation` says that it is made, or dropped, in the same breath."""
-
-    relation: str
-    schema: str | None
-    columnstore: ColumnstoreState | None
-    policies: PolicyState
-    aggregate: bool = False
-    with_relation: bool = False
-
-    def without(self) -> Settings:
-        """Return the same relation with nothing set."""
-        return replace(self, columnstore=None, policies=PolicyState())
+def _policies(relation: Relation, own: Settings, *, unless: Settings) -> list[ops.TimescaleOp]:
+    """Return the policies of the settings that the others lack."""
+    named: dict[str, Any] = {"relation": relation.name, "schema": relation.schema}
+    found: list[ops.TimescaleOp] = []
+    if own.columnstore_after not in (None, unless.columnstore_after):
+        found.append(ops.AddColumnstorePolicyOp(**named, after=own.columnstore_after))
+    if own.retention not in (None, unless.retention):
+        found.append(ops.AddRetentionPolicyOp(**named, drop_after=own.retention))
+    if own.refresh is not None and own.refresh != unless.refresh:
+        named.update(start_offset=own.refresh.start_offset, end_offset=own.refresh.end_offset, every=own.refresh.every)
+        found.append(ops.AddContinuousAggregatePolicyOp(**named))
+    return found
 
 
-def columnstore_state(wanted: Columnstore | None, time_column: str) -> ColumnstoreState | None:
-    """Return what a server with the declared columnstore says of it."""
-    return None if wanted is None else ColumnstoreState(tuple(wanted.segment_by), wanted.ordered(time_column))
-
-
-def changes(before: Settings, after: Settings) -> Iterator[TimescaleOp]:
-    """Yield the steps from one to the other: what goes, then what comes; a policy is changed by a new one."""
-    old, new = before.policies, after.policies
-    if old.refresh is not None and old.refresh != new.refresh:
-        yield _refresh(before, old.refresh).reverse()
-    if old.retention is not None and old.retention != new.retention:
-        yield AddRetentionPolicyOp(before.relation, drop_after=old.retention, schema=before.schema).reverse()
-    if old.columnstore_after is not None and old.columnstore_after != new.columnstore_after:
-        yield AddColumnstorePolicyOp(before.relation, after=old.columnstore_after, schema=before.schema).reverse()
-    yield from _columnstore_changes(before, after)
-    if new.columnstore_after is not None and old.columnstore_after != new.columnstore_after:
-        yield AddColumnstorePolicyOp(after.relation, after=new.columnstore_after, schema=after.schema)
-    if new.retention is not None and old.retention != new.retention:
-        yield AddRetentionPolicyOp(after.relation, drop_after=new.retention, schema=after.schema)
-    if new.refresh is not None and old.refresh != new.refresh:
-        yield _refresh(after, new.refresh)
-
-
-def _columnstore_changes(before: Settings, after: Settings) -> Iterator[TimescaleOp]:
-    if before.columnstore == after.columnstore:
-        return
-    there = None if before.columnstore is None else _enabled(before, before.columnstore)
-    if after.columnstore is not None:
-        yield replace(_enabled(after, after.columnstore), former=there)
-    elif there is not None and before.with_relation:
-        yield GoneWithRelationOp(there)
+def _columnstore_changes(
+    relation: Relation, there: ops.EnableColumnstoreOp | None, after: ColumnstoreState | None
+) -> Iterator[ops.TimescaleOp]:
+    if after is not None:
+        yield replace(_enabled(relation, after), former=there)
+    elif there is not None and relation.with_relation:
+        yield ops.gone_with_relation(there)
     elif there is not None:
-        yield DisableColumnstoreOp(there.relation, aggregate=there.aggregate, schema=there.schema, former=there)
+        yield ops.DisableColumnstoreOp(
+            relation.name, aggregate=relation.aggregate, schema=relation.schema, former=there
+        )
 
 
-def _enabled(settings: Settings, columnstore: ColumnstoreState) -> EnableColumnstoreOp:
-    return EnableColumnstoreOp(
-        settings.relation,
+def _enabled(relation: Relation, columnstore: ColumnstoreState) -> ops.EnableColumnstoreOp:
+    return ops.EnableColumnstoreOp(
+        relation.name,
         segment_by=columnstore.segment_by,
         order_by=tuple(map(str, columnstore.order_by)),
-        aggregate=settings.aggregate,
-        schema=settings.schema,
-        with_relation=settings.with_relation,
-    )
-
-
-def _refresh(settings: Settings, refresh: Refresh) -> AddContinuousAggregatePolicyOp:
-    return AddContinuousAggregatePolicyOp(
-        settings.relation,
-        start_offset=refresh.start_offset,
-        end_offset=refresh.end_offset,
-        every=refresh.every,
-        schema=settings.schema,
+        aggregate=relation.aggregate,
+        schema=relation.schema,
+        with_relation=relation.with_relation,
     )

@@ -1,4 +1,4 @@
-"""What a model declares of its hypertable, in the `info` of its table, and the checks of it."""
+"""How a model declares a hypertable, in the `info` of its table, and the checks of the declaration."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _ORDERED = re.compile(r"(?P<column>.+?)(?:\s+(?P<way>ASC|DESC))?(?:\s+NULLS\s+(?
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """A column to sort by; nulls come last upwards and first downwards, unless said otherwise."""
+    """A column to sort by; by default nulls come last in ascending order and first in descending order."""
 
     column: str
     descending: bool
@@ -39,7 +39,7 @@ class Order:
 
     @classmethod
     def parse(cls, words: str) -> Order:
-        """Read a column's name and, after it, `ASC` or `DESC` and `NULLS FIRST` or `NULLS LAST`."""
+        """Read a column's name, then optionally `ASC` or `DESC`, then optionally `NULLS FIRST` or `NULLS LAST`."""
         found = _ORDERED.match(words.strip())
         if found is None:
             raise DeclarationError(f"order_by: {words!r} names no column; write 'timestamp DESC'")
@@ -48,7 +48,7 @@ class Order:
         return cls(found["column"], descending, nulls_first)
 
     def __str__(self) -> str:
-        """Say it as `parse` reads it."""
+        """Write it as `parse` reads it."""
         words = f"{self.column} DESC" if self.descending else self.column
         if self.nulls_first == self.descending:
             return words
@@ -59,8 +59,8 @@ class Order:
 class Columnstore:
     """Chunks whose rows are all older than `after` are stored by column, compressed.
 
-    Rows are grouped by the columns `segment_by`, and sorted within a group by `order_by` (names, each with `DESC` or
-    `NULLS …` after it if wanted; by default the time column, newest first).
+    Rows are grouped by the columns of `segment_by`, and sorted within a group by those of `order_by`. Each name in
+    `order_by` may have `DESC`, `NULLS FIRST` or `NULLS LAST` after it. By default the newest row comes first.
 
         Columnstore(after=timedelta(hours=6), segment_by=("symbol_id",), order_by=("timestamp DESC",))
     """
@@ -70,48 +70,32 @@ class Columnstore:
     order_by: Sequence[str] = ()
 
     def __post_init__(self) -> None:
-        """Check the length; a single name is taken as a sequence of one."""
+        """Check the length, and take a single name as a sequence of one."""
         positive(self.after, "Columnstore: after")
         for name in ("segment_by", "order_by"):
             given = getattr(self, name)
             object.__setattr__(self, name, (given,) if isinstance(given, str) else tuple(given))
 
     def ordered(self, time_column: str) -> tuple[Order, ...]:
-        """Return the order, the default one filled in."""
+        """Return the order of rows; without `order_by`, the newest first."""
         return tuple(map(Order.parse, self.order_by)) or (Order(time_column, descending=True, nulls_first=True),)
 
 
 @dataclass(frozen=True, slots=True)
-class Space:
-    """A second dimension: chunks are split by the hash of `column` into `partitions` too."""
-
-    column: str
-    partitions: int
-
-    def __post_init__(self) -> None:
-        """Check the number."""
-        if not 1 <= self.partitions <= 32767:
-            raise DeclarationError(f"Space: partitions must be from 1 to 32767, is {self.partitions}")
-
-
-@dataclass(frozen=True, slots=True)
 class Hypertable:
-    """A table split into chunks of `chunk_interval` by `time_column`; rows older than `retention` may go.
+    """A table split into chunks of `chunk_interval` by `time_column`; the server may drop rows older than `retention`.
 
-    `retention` None keeps everything, `columnstore` None compresses nothing. Mistakes raise DeclarationError: those of
+    `retention` None keeps all rows, `columnstore` None compresses none. Mistakes raise DeclarationError: mistakes of
     lengths here, those of columns and keys when the table is defined.
 
         class Trade(Base):
             __tablename__ = "trades"
-            __table_args__ = (
-                {"info": Hypertable(timedelta(hours=1), retention=timedelta(days=7)).info},
-            )
+            __table_args__ = ({"info": Hypertable(timedelta(hours=1), retention=timedelta(days=7)).info},)
     """
 
     chunk_interval: timedelta
     retention: timedelta | None = None
     time_column: str = "timestamp"
-    space: Space | None = field(default=None, kw_only=True)
     columnstore: Columnstore | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
@@ -133,12 +117,12 @@ class Hypertable:
 
     @property
     def info(self) -> dict[str, Any]:
-        """What goes into `__table_args__` as `info`."""
+        """The value of `info` in `__table_args__`."""
         return {DECLARED: self}
 
 
 def declared(table: Table) -> Hypertable | None:
-    """Return what the table declares, or None for an ordinary table. Raises DeclarationError if it is no Hypertable."""
+    """Return the declaration of the table; None for an ordinary table. Raises DeclarationError for a wrong type."""
     value = table.info.get(DECLARED)
     if value is None or isinstance(value, Hypertable):
         return value
@@ -160,23 +144,19 @@ _KINDS = {
 
 
 def check(metadata: MetaData) -> None:
-    """Raise DeclarationError for the first table of the metadata that cannot be what it declares."""
+    """Raise DeclarationError for the first table of the metadata whose declaration cannot work."""
     for table, _ in hypertables(metadata):
         check_table(table)
     check_references(metadata)
 
 
 def check_table(table: Table) -> None:
-    """Raise DeclarationError if the table cannot be the hypertable that it declares; an ordinary one always passes."""
+    """Raise DeclarationError if the table cannot be the hypertable that it declares; an ordinary table passes."""
     if (wanted := declared(table)) is None:
         return
     if len(table.name.encode()) > LONGEST_NAME:
         raise _wrong(table, f"its name is longer than {LONGEST_NAME} bytes, where PostgreSQL cuts it: shorten it")
     _check_time(table, wanted)
-    if wanted.space is not None:
-        _check_known(table, "space", wanted.space.column)
-        if wanted.space.column == wanted.time_column:
-            raise _wrong(table, f"its space column is {wanted.time_column}, its time: take another")
     _check_keys(table, wanted)
     if wanted.columnstore is not None:
         _check_columnstore(table, wanted.columnstore, wanted.time_column)
@@ -188,14 +168,14 @@ def _when_defined(table: Table, _metadata: MetaData) -> None:
 
 
 def check_references(metadata: MetaData) -> None:
-    """Raise DeclarationError for the first hypertable with a foreign key to another: TimescaleDB has no such."""
+    """Raise DeclarationError for the first hypertable with a foreign key to another: TimescaleDB has no such keys."""
     for table, _ in hypertables(metadata):
         for key in table.foreign_key_constraints:
             if declared(key.referred_table) is not None:
                 raise _wrong(
                     table,
-                    f"its foreign key ({', '.join(key.column_keys)}) is to a hypertable, {key.referred_table.key}:"
-                    " TimescaleDB has none from one to another; leave it out",
+                    f"its foreign key ({', '.join(key.column_keys)}) refers to a hypertable, {key.referred_table.key}:"
+                    " TimescaleDB does not support that; leave it out",
                 )
 
 
@@ -204,9 +184,9 @@ def _wrong(table: Table, what: str) -> DeclarationError:
 
 
 def _check_known(table: Table, role: str, name: str) -> Column[Any]:
-    columns = {column.name: column for column in table.c}  # by which the server knows them; keys may be others
+    columns = {column.name: column for column in table.c}  # the server's names, which may differ from SQLAlchemy's keys
     if name not in columns:
-        raise _wrong(table, f"its {role} column {name} is not there; it has {', '.join(columns)}")
+        raise _wrong(table, f"it has no {role} column {name}; its columns are {', '.join(columns)}")
     return columns[name]
 
 
@@ -220,15 +200,14 @@ def _check_time(table: Table, wanted: Hypertable) -> None:
 
 
 def _check_keys(table: Table, wanted: Hypertable) -> None:
-    needed = [wanted.time_column, *([wanted.space.column] if wanted.space else [])]
+    name = wanted.time_column
     for what, columns in _unique(table):
-        for name in needed:
-            if name not in columns:
-                raise _wrong(
-                    table,
-                    f"{what} ({', '.join(columns)}) lacks {name}: TimescaleDB keeps keys unique within a chunk only;"
-                    f" add {name} to it",
-                )
+        if name not in columns:
+            raise _wrong(
+                table,
+                f"{what} ({', '.join(columns)}) lacks {name}: TimescaleDB keeps keys unique within a chunk only;"
+                f" add {name} to it",
+            )
 
 
 def _unique(table: Table) -> Iterator[tuple[str, list[str]]]:
@@ -237,7 +216,7 @@ def _unique(table: Table) -> Iterator[tuple[str, list[str]]]:
             yield _KINDS[type(constraint)], [column.name for column in constraint.columns]
     for index in table.indexes:
         if index.unique:
-            # Of an expression the columns do not count: it may be the same for many of their values.
+            # An expression may have the same value for many rows, so its columns do not count.
             parts = map(_unsorted, index.expressions)
             yield f"the unique index {index.name}", [part.name for part in parts if isinstance(part, Column)]
 
@@ -253,6 +232,8 @@ def _check_columnstore(table: Table, wanted: Columnstore, time_column: str) -> N
     for name in wanted.segment_by:
         _check_known(table, "segment_by", name)
         if name in (*ordered, time_column):
-            raise _wrong(table, f"{name} is in segment_by, and sorts or dates the rows: take it out of segment_by")
+            raise _wrong(
+                table, f"{name} is in segment_by, but it sorts the rows or is their time: take it out of segment_by"
+            )
     for name in ordered:
         _check_known(table, "order_by", name)

@@ -1,26 +1,27 @@
-"""Names, lengths of time and texts as SQL writes them, and the one error of declarations."""
+"""How names, texts and lengths of time are written in SQL, and the errors' type and codes."""
 
 from __future__ import annotations
 
 from datetime import timedelta
 
 from sqlalchemy.dialects import postgresql
+from sqlalchemy.exc import DBAPIError
 
 
 class DeclarationError(ValueError):
-    """What a model declares cannot work on TimescaleDB; the message says what, where and what to do."""
+    """A declaration cannot work on TimescaleDB. The message names the table, the mistake and what to do."""
 
 
 LONGEST_NAME = 63  # bytes; PostgreSQL cuts what is longer
 
 
 def literal(value: str) -> str:
-    """Return the text as a literal of SQL."""
+    """Return the text as a string literal."""
     return "'" + value.replace("'", "''") + "'"
 
 
 def quoted(name: str, schema: str | None = None) -> str:
-    """Return the name as SQL writes it, quoted where it must be."""
+    """Return the name as SQL writes it, with quotes only if it needs them."""
     # The default style of parameters would double each percent sign.
     dialect = postgresql.dialect(paramstyle="named")  # type: ignore[no-untyped-call] # untyped in SQLAlchemy
     return ".".join(dialect.identifier_preparer.quote(part) for part in (schema, name) if part)
@@ -41,20 +42,31 @@ _UNITS = (
 
 
 def spoken(length: timedelta) -> str:
-    """Return the length in the largest unit that divides it: 90 minutes, 7 days."""
+    """Return the length in the largest unit that divides it, such as 90 minutes or 7 days."""
     unit, size = next((unit, size) for unit, size in _UNITS if not length % size)
     count = length // size
     return f"{count} {unit}" if count == 1 else f"{count} {unit}s"
 
 
 def interval(length: timedelta) -> str:
-    """Return the length as a literal of SQL."""
+    """Return the length as an interval literal."""
     return f"INTERVAL '{spoken(length)}'"
 
 
 def positive(length: timedelta, what: str) -> None:
-    """Raise DeclarationError unless the length is one, and more than zero."""
+    """Raise DeclarationError unless the length is a timedelta above zero."""
     if not isinstance(length, timedelta):
         raise DeclarationError(f"{what} must be a timedelta, is {length!r}")
     if length <= timedelta(0):
         raise DeclarationError(f"{what} must be more than zero, is {length}")
+
+
+def escaped(statement: str) -> str:
+    """Return the statement for `text()`, in which no colon begins a parameter."""
+    return statement.replace(":", "\\:")
+
+
+def sqlstate(error: DBAPIError) -> str | None:
+    """Return PostgreSQL's code of the error."""
+    found: str | None = getattr(error.orig, "sqlstate", None) or getattr(error.orig, "pgcode", None)
+    return found

@@ -4,48 +4,40 @@ An `env.py` turns it on with one argument of `context.configure`:
 
     autogenerate_plugins=["alembic.autogenerate.*", "alembic_timescaledb"]
 
-Two more are optional: `timescale_edition`, which deploys as if the server were of that edition, and
-`timescale_retentions`, what was set on the running server and is no drift (as of `compare` in `comparison`).
+Two more arguments are optional. `timescale_edition` deploys as if the server were of that edition.
+`timescale_retentions` names retentions that were set on the running server, as `compare` takes them.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from alembic.runtime.plugins import Plugin
-    from alembic.util import PriorityDispatchResult
 
 
 def setup(plugin: Plugin) -> None:
     """Register the comparisons."""
     from alembic.util import DispatchPriority
 
-    plugin.add_autogenerate_comparator(_schemas, "schema", "timescale_schemas", priority=DispatchPriority.FIRST)
-    plugin.add_autogenerate_comparator(_indexes, "table", "timescale_indexes", priority=DispatchPriority.LAST)
-    plugin.add_autogenerate_comparator(_declared, "schema", "timescale", priority=DispatchPriority.LAST)
+    first, last = DispatchPriority.FIRST, DispatchPriority.LAST
+    plugin.add_autogenerate_comparator(_later("hide_internal_schemas"), "schema", "timescale_schemas", priority=first)
+    plugin.add_autogenerate_comparator(_later("keep_time_indexes"), "table", "timescale_indexes", priority=last)
+    plugin.add_autogenerate_comparator(_later("compare_declarations"), "schema", "timescale", priority=last)
 
 
-# Alembic calls `setup` while it is itself being imported: what imports Alembic waits for the comparison.
-def _schemas(*arguments: Any) -> PriorityDispatchResult:
-    from alembic_timescaledb import autogenerate
+def _later(name: str) -> Callable[..., Any]:
+    """Return the comparison; Alembic calls `setup` while it is imported, so what imports Alembic must wait."""
 
-    return autogenerate.hide_internal_schemas(*arguments)
+    def compare(*arguments: Any) -> Any:
+        from alembic_timescaledb import autogenerate
 
+        return getattr(autogenerate, name)(*arguments)
 
-def _indexes(*arguments: Any) -> PriorityDispatchResult:
-    from alembic_timescaledb import autogenerate
-
-    return autogenerate.keep_time_indexes(*arguments)
-
-
-def _declared(*arguments: Any) -> PriorityDispatchResult:
-    from alembic_timescaledb import autogenerate
-
-    return autogenerate.compare_declarations(*arguments)
+    return compare
 
 
 class _Module(ModuleType):

@@ -1,7 +1,7 @@
 """Brings a deployed database up to a server that can do more than the one it was deployed on.
 
-Rows move first. Then aggregates are made and computed, and only then come the jobs: one that drops rows, or moves them,
-must find the aggregates of these rows complete.
+`plan` returns the steps, `perform` does one. Rows move first. Then aggregates are created and computed. Only then come
+the jobs, because a job that drops or moves rows must find their aggregates complete.
 """
 
 from __future__ import annotations
@@ -16,52 +16,59 @@ from typing import NamedTuple
 from sqlalchemy import Connection, MetaData, inspect, text
 from sqlalchemy.exc import DBAPIError
 
+from alembic_timescaledb import operations as ops
 from alembic_timescaledb import server
 from alembic_timescaledb.aggregate import ContinuousAggregate, aggregates
 from alembic_timescaledb.compare import Retentions, apply, compare
-from alembic_timescaledb.names import quoted, spoken
-from alembic_timescaledb.operations import (
-    AddColumnstorePolicyOp,
-    AddContinuousAggregatePolicyOp,
-    AddRetentionPolicyOp,
-    CreateContinuousAggregateOp,
-    CreateHypertableOp,
-    DisableColumnstoreOp,
-    DropContinuousAggregateOp,
-    EnableColumnstoreOp,
-    GoneWithRelationOp,
-    RemoveColumnstorePolicyOp,
-    RemoveContinuousAggregatePolicyOp,
-    RemoveRetentionPolicyOp,
-    RevertHypertableOp,
-    SetChunkIntervalOp,
-    SetMaterializedOnlyOp,
-    TimescaleOp,
-)
+from alembic_timescaledb.names import quoted, spoken, sqlstate
 
 EXTENSION = "create the extension timescaledb"
 
-_TAKES_AWAY = (DisableColumnstoreOp, DropContinuousAggregateOp, RevertHypertableOp)
-_HYPERTABLES = (CreateHypertableOp, SetChunkIntervalOp)
-_AGGREGATES = (CreateContinuousAggregateOp, SetMaterializedOnlyOp)
-_REFRESHES = (RemoveContinuousAggregatePolicyOp, AddContinuousAggregatePolicyOp)
-_COLUMNSTORE = (RemoveColumnstorePolicyOp, EnableColumnstoreOp, AddColumnstorePolicyOp)
-_RETENTION = (RemoveRetentionPolicyOp, AddRetentionPolicyOp)
+# The server's codes for a table that others have in use: lock_not_available, deadlock_detected.
+IN_USE = ("55P03", "40P01")
+
+# Less than the server's deadlock_timeout: in a deadlock we give up, and others are never broken off. Between our
+# attempts, those who came after us can go on.
+_LOCK_TIMEOUT = timedelta(milliseconds=500)
+_PAUSE = timedelta(milliseconds=200)
+
+_TAKES_AWAY = (ops.DisableColumnstoreOp, ops.DropContinuousAggregateOp, ops.RevertHypertableOp)
+_RETENTION = (ops.RemoveRetentionPolicyOp, ops.AddRetentionPolicyOp)
+_BEFORE_COMPUTING = (
+    (ops.CreateHypertableOp, ops.SetChunkIntervalOp),
+    (ops.CreateContinuousAggregateOp, ops.SetMaterializedOnlyOp),
+)
+_AFTER_COMPUTING = (
+    (ops.RemoveContinuousAggregatePolicyOp, ops.AddContinuousAggregatePolicyOp),
+    (ops.RemoveColumnstorePolicyOp, ops.EnableColumnstoreOp, ops.AddColumnstorePolicyOp),
+    _RETENTION,
+)
+_TAKEN_AWAY = "this takes away what the server has: let a revision do it, or do it by hand"
+# Tables of the step, and those that their foreign keys refer to, may be locked by others.
+_HOLDERS = (
+    "WITH tables AS (SELECT to_regclass(name) AS oid FROM unnest(CAST(:tables AS text[])) name)"
+    " SELECT coalesce(nullif(a.application_name, ''), 'a session'), a.pid, a.xact_start"
+    " FROM pg_stat_activity a WHERE a.pid <> pg_backend_pid() AND a.xact_start IS NOT NULL"
+    "  AND EXISTS (SELECT FROM pg_locks l WHERE l.pid = a.pid AND l.granted AND l.relation IN ("
+    "   SELECT oid FROM tables UNION SELECT k.confrelid FROM pg_constraint k JOIN tables ON k.conrelid = tables.oid"
+    "   WHERE k.contype = 'f'))"
+    " ORDER BY a.xact_start"
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What is done at once: `ops` in one transaction; or, outside of any, the computing of an aggregate.
+    """What is done at once: `ops` in one transaction, or the computing of an aggregate outside of any.
 
-    One with neither creates the extension. `place` is the table or the aggregate that it is about.
+    A step with neither creates the extension. `place` is its table or aggregate.
     """
 
     place: str
-    ops: tuple[TimescaleOp, ...] = ()
+    ops: tuple[ops.TimescaleOp, ...] = ()
     computes: ContinuousAggregate | None = field(default=None, compare=False)
 
     def __str__(self) -> str:
-        """Say it, as a change to come."""
+        """Tell what it will do."""
         if self.computes is not None:
             return f"compute {self.place} of the rows that are there"
         return "; ".join(map(str, self.ops)) or EXTENSION
@@ -69,26 +76,34 @@ class Step:
     @property
     def moves_rows(self) -> bool:
         """Whether all rows of the table move, under a lock that keeps everybody else out."""
-        return any(isinstance(op, CreateHypertableOp) for op in self.ops)
+        return any(isinstance(op, ops.CreateHypertableOp) for op in self.ops)
 
     @property
     def drops_after(self) -> timedelta | None:
-        """The age from which on the server will drop rows, as soon as the step is done; None where it drops none."""
-        return next((op.drop_after for op in self.ops if isinstance(op, AddRetentionPolicyOp)), None)
+        """The age from which the server will drop rows after this step; None if it drops none."""
+        return next((op.drop_after for op in self.ops if isinstance(op, ops.AddRetentionPolicyOp)), None)
 
 
 class Left(NamedTuple):
-    """What is not as declared, and is left so."""
+    """A difference that a plan does not remove, and the reason."""
 
     what: str
     why: str
 
 
 class Plan(NamedTuple):
-    """The steps in their order, and what they leave."""
+    """The steps in their order, and the differences that they leave."""
 
     steps: tuple[Step, ...]
     left: tuple[Left, ...]
+
+
+class Holder(NamedTuple):
+    """A session that uses a table, in a transaction since that time."""
+
+    application: str
+    pid: int
+    since: datetime
 
 
 def plan(
@@ -98,11 +113,11 @@ def plan(
     retentions: Retentions | None = None,
     tries: bool = True,
 ) -> Plan:
-    """Return what would bring the server up; change nothing. `retentions` as of `compare`. Raises DeclarationError.
+    """Return the steps that would bring the server up; change nothing. Raises DeclarationError.
 
-    It reads what there would be with the extension, which it creates and undoes where the server has it loaded and the
-    database lacks it. A connection can do that once: give it one that is closed afterwards; or, where a pooler keeps
-    it open, let `tries` be false: then the creation is all that is planned.
+    `retentions` are as in `compare`. If the database lacks an extension that the server has loaded, this creates the
+    extension, reads, and rolls back. A connection can do that only once, so close it afterwards. If a pooler keeps it
+    open, pass `tries=False`: then creating the extension is the whole plan.
     """
     creates = server.available(connection)
     if creates and not tries:
@@ -120,101 +135,71 @@ def plan(
 def steps_now(
     connection: Connection, metadata: MetaData | Sequence[MetaData], *, retentions: Retentions | None = None
 ) -> Plan:
-    """Return what `plan` does, by the extension that the database has or has not."""
-    ops = compare(connection, metadata, retentions=retentions)
-    known = [one for part in _several(metadata) for one in aggregates(part)]
-    left = [Left(str(op), _TAKEN_AWAY) for op in ops if isinstance(op, _TAKES_AWAY)]
-    untouched = {op.place for op in ops if isinstance(op, _TAKES_AWAY)}
-    ops = [op for op in ops if not isinstance(op, (*_TAKES_AWAY, GoneWithRelationOp)) and op.place not in untouched]
-    too_short = dict(_too_short(connection, ops, known))
-    left += [Left(str(op), too_short[op.place]) for op in ops if _adds_retention(op) and op.place in too_short]
-    ops = [op for op in ops if not (isinstance(op, _RETENTION) and op.place in too_short)]
+    """Return the plan for the database as it is, with or without the extension."""
+    found = compare(connection, metadata, retentions=retentions)
+    known = [one for part in ([metadata] if isinstance(metadata, MetaData) else metadata) for one in aggregates(part)]
+    left = [Left(str(op), _TAKEN_AWAY) for op in found if isinstance(op, _TAKES_AWAY)]
+    untouched = {op.place for op in found if isinstance(op, _TAKES_AWAY)}
+    found = [op for op in found if op.place not in untouched]
+    too_short = dict(_too_short(connection, found, known))
+    left += [Left(str(op), too_short[op.place]) for op in found if _adds_retention(op) and op.place in too_short]
+    found = [op for op in found if not (isinstance(op, _RETENTION) and op.place in too_short)]
     steps = [
-        *_grouped(ops, _HYPERTABLES),
-        *_grouped(ops, _AGGREGATES),
-        *(Step(_place(one), computes=one) for one in known if _is_to_be_computed(connection, one, ops)),
-        *_grouped(ops, _REFRESHES),
-        *_grouped(ops, _COLUMNSTORE),
-        *_grouped(ops, _RETENTION),
+        *(step for kinds in _BEFORE_COMPUTING for step in _grouped(found, kinds)),
+        *(Step(_place(one), computes=one) for one in known if _is_to_be_computed(connection, one, found)),
+        *(step for kinds in _AFTER_COMPUTING for step in _grouped(found, kinds)),
     ]
     return Plan(tuple(steps), tuple(left))
 
 
-_TAKEN_AWAY = "this takes away what the server has: let a revision do it, or do it by hand"
-
-
-def _several(metadata: MetaData | Sequence[MetaData]) -> Sequence[MetaData]:
-    return [metadata] if isinstance(metadata, MetaData) else metadata
-
-
-def _grouped(ops: Sequence[TimescaleOp], kinds: tuple[type[TimescaleOp], ...]) -> Iterator[Step]:
-    of_kind = [op for op in ops if isinstance(op, kinds)]
-    for place, found in groupby(of_kind, key=lambda op: op.place):
-        yield Step(place, tuple(found))
+def _grouped(found: Sequence[ops.TimescaleOp], kinds: tuple[type[ops.TimescaleOp], ...]) -> Iterator[Step]:
+    of_kind = [op for op in found if isinstance(op, kinds)]
+    for place, group in groupby(of_kind, key=lambda op: op.place):
+        yield Step(place, tuple(group))
 
 
 def _place(aggregate: ContinuousAggregate) -> str:
     return aggregate.table.fullname
 
 
-def _adds_retention(op: TimescaleOp) -> bool:
-    return isinstance(op, AddRetentionPolicyOp)
+def _adds_retention(op: ops.TimescaleOp) -> bool:
+    return isinstance(op, ops.AddRetentionPolicyOp)
 
 
-def _is_to_be_computed(connection: Connection, one: ContinuousAggregate, ops: Sequence[TimescaleOp]) -> bool:
-    """Whether rows may be dropped, or become too old for the policy, before the aggregate has taken them in."""
+def _is_to_be_computed(connection: Connection, one: ContinuousAggregate, found: Sequence[ops.TimescaleOp]) -> bool:
+    """Whether rows may be dropped, or become too old for the policy, before the aggregate has computed them."""
     place = _place(one)
-    if any(isinstance(op, CreateContinuousAggregateOp) and op.place == place for op in ops):
+    if any(isinstance(op, ops.CreateContinuousAggregateOp) and op.place == place for op in found):
         return True
-    if any(_adds_retention(op) and op.place == one.source.fullname for op in ops):
+    if any(_adds_retention(op) and op.place == one.source.fullname for op in found):
         return True
-    # What was interrupted between its creation and its policy.
-    has_policy = not any(isinstance(op, AddContinuousAggregatePolicyOp) and op.place == place for op in ops)
-    return not has_policy and not _is_computed(connection, one)
+    # An interrupted upgrade may have created it without its policy.
+    lacks_policy = any(isinstance(op, ops.AddContinuousAggregatePolicyOp) and op.place == place for op in found)
+    return lacks_policy and not _is_computed(connection, one)
 
 
 def _is_computed(connection: Connection, one: ContinuousAggregate) -> bool:
     schema = one.schema or inspect(connection).default_schema_name or "public"
-    progress = server.aggregate_freshness(connection).get((schema, one.name))
-    return progress is not None and progress.computed_until is not None
+    freshness = server.aggregate_freshness(connection).get((schema, one.name))
+    return freshness is not None and freshness.computed_until is not None
 
 
 def _too_short(
-    connection: Connection, ops: Sequence[TimescaleOp], known: Sequence[ContinuousAggregate]
+    connection: Connection, found: Sequence[ops.TimescaleOp], known: Sequence[ContinuousAggregate]
 ) -> Iterator[tuple[str, str]]:
-    """Yield the tables whose retention would let refreshes erase what aggregates have kept, and why."""
-    for op in ops:
-        if not isinstance(op, AddRetentionPolicyOp):
+    """Yield the tables whose retention would let refreshes erase the buckets of dropped rows, and why."""
+    for op in found:
+        if not isinstance(op, ops.AddRetentionPolicyOp):
             continue
-        windows = {
-            one.name: one.refresh.start_offset
-            for one in known
-            if one.refresh is not None and one.source.fullname == op.place
-        }
+        over = [one for one in known if one.refresh is not None and one.source.fullname == op.place]
+        windows = {one.name: one.refresh.start_offset for one in over if one.refresh is not None}
         for view, window in (windows | server.refresh_windows(connection, op.relation)).items():
             if window is None or window > op.drop_after:
-                reach = "all that there is" if window is None else f"the last {spoken(window)}"
+                length = "all that there is" if window is None else f"the last {spoken(window)}"
                 yield (
                     op.place,
-                    f"{view} is refreshed over {reach}, and would lose what the dropped rows made; keep them longer",
+                    f"{view} is refreshed over {length}, and would lose what the dropped rows made; keep them longer",
                 )
-
-
-# What the server says where others have a table in use.
-IN_USE = ("55P03", "40P01")
-
-# Less than the server's deadlock_timeout: who waits for us, while we wait for him, is never the one to be broken off.
-# Between the attempts those that came after us have their turn.
-_LOCK_TIMEOUT = timedelta(milliseconds=500)
-_PAUSE = timedelta(milliseconds=200)
-
-
-class Holder(NamedTuple):
-    """A session that has a table in use, in a transaction since that time."""
-
-    application: str
-    pid: int
-    since: datetime
 
 
 def perform(
@@ -225,10 +210,10 @@ def perform(
     retentions: Callable[[Connection], Retentions],
     patience: timedelta,
 ) -> None:
-    """Do what of the step is still to be done, and commit it; with an error nothing of it is done.
+    """Do what is still to be done of the step, and commit it; on an error nothing of it is done.
 
-    The connection is in no transaction. `retentions` is asked within the step's own. What is in use is waited for no
-    longer than `patience`, then the server says lock_not_available (55P03) or deadlock_detected (40P01).
+    The connection is in no transaction. `retentions` is called within the step's own. If others use a table for longer
+    than `patience`, the server's error lock_not_available (55P03) or deadlock_detected (40P01) is raised.
     """
     if step.computes is not None:
         compute(connection, step.computes)
@@ -238,7 +223,7 @@ def perform(
         try:
             _attempt(connection, step, metadata, retentions, min(patience, _LOCK_TIMEOUT))
         except DBAPIError as error:
-            if _sqlstate(error) not in IN_USE or monotonic() > deadline:
+            if sqlstate(error) not in IN_USE or monotonic() > deadline:
                 raise
             connection.execute(text("SELECT pg_sleep(:seconds)"), {"seconds": _PAUSE.total_seconds()})
             connection.rollback()
@@ -266,59 +251,29 @@ def _attempt(
         connection.rollback()
 
 
-def _sqlstate(error: DBAPIError) -> str | None:
-    found: str | None = getattr(error.orig, "sqlstate", None) or getattr(error.orig, "pgcode", None)
-    return found
-
-
 def compute(connection: Connection, aggregate: ContinuousAggregate) -> None:
-    """Compute the aggregate of the rows that are there, but for what its policy leaves alone at the end.
+    """Compute the aggregate of the rows that are there, up to the end that its policy leaves alone.
 
-    Where chunks were dropped it keeps what it has. The connection is in no transaction.
+    It keeps the buckets of dropped chunks. The connection is in no transaction.
     """
     now = connection.scalars(text("SELECT now()")).one()
     until = now - (aggregate.refresh.end_offset if aggregate.refresh else timedelta(0))
     window = server.refresh_window(connection, aggregate.name, aggregate.schema, None, until)
     connection.rollback()
-    # A shorter window may hold no whole bucket, which the server refuses.
+    # The server refuses a window that may hold no whole bucket.
     if window is not None and (window[0] is None or until - window[0] >= 2 * aggregate.bucket):
         server.refresh(connection, aggregate.name, aggregate.schema, until=until)
 
 
 def unhurry(connection: Connection) -> None:
-    """Let the session's statements take as long as they need: a refresh is in no transaction that could."""
+    """Let the session's statements take as long as they need, as a refresh has no transaction that could."""
     connection.execute(text("SET statement_timeout = 0"))
     connection.commit()
 
 
 def holders(connection: Connection, step: Step) -> list[Holder]:
-    """Return who else has the step's tables in use now, those for longest first."""
-    rows = connection.execute(
-        text(
-            "SELECT coalesce(nullif(a.application_name, ''), 'a session'), a.pid, a.xact_start"
-            " FROM pg_stat_activity a WHERE a.pid <> pg_backend_pid() AND a.xact_start IS NOT NULL"
-            "  AND EXISTS (SELECT FROM pg_locks l WHERE l.pid = a.pid AND l.granted AND l.relation = ANY("
-            "   SELECT to_regclass(name) FROM unnest(CAST(:tables AS text[])) name))"
-            " ORDER BY a.xact_start"
-        ),
-        {
-            "tables": [
-                table for op in step.ops for table in (quoted(op.relation, op.schema), *_parents(connection, step))
-            ]
-        },
-    ).all()
+    """Return the other sessions that use the step's tables now, longest first."""
+    tables = [quoted(op.relation, op.schema) for op in step.ops]
+    rows = connection.execute(text(_HOLDERS), {"tables": tables}).all()
     connection.rollback()
     return [Holder(*row) for row in rows]
-
-
-def _parents(connection: Connection, step: Step) -> Sequence[str]:
-    tables = [quoted(op.relation, op.schema) for op in step.ops]
-    return connection.scalars(
-        text(
-            "SELECT DISTINCT format('%I.%I', n.nspname, c.relname) FROM pg_constraint k"
-            " JOIN pg_class c ON c.oid = k.confrelid JOIN pg_namespace n ON n.oid = c.relnamespace"
-            " WHERE k.contype = 'f' AND k.confrelid <> k.conrelid"
-            " AND k.conrelid = ANY(SELECT to_regclass(name) FROM unnest(CAST(:tables AS text[])) name) ORDER BY 1"
-        ),
-        {"tables": tables},
-    ).all()

@@ -1,4 +1,4 @@
-"""The demo's work: a simulated market of three exchanges, and the arbitrage in the quotes of any."""
+"""A simulated market of three exchanges, and the arbitrage in the quotes of any market: what the demo shows."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import asyncio
 import heapq
 import math
 import time
-from collections import Counter, defaultdict, deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import groupby, permutations
 from operator import attrgetter
 from random import Random
-from typing import NamedTuple, Self
+from typing import NamedTuple, Self, TypeAlias
 
 from arbstore.database import Database, Store
 from arbstore.records import (
@@ -29,19 +29,21 @@ from arbstore.records import (
 )
 from arbstore.services.maintenance import TableStats
 
-TAKER_FEE_BPS = 5.0  # on either side: an opportunity is a spread beyond both
+TAKER_FEE_BPS = 5.0  # for each of the two trades: an opportunity is a spread above both fees
 _STEP = timedelta(milliseconds=4)
 _STEPS_A_BATCH = 50
-_VOLATILITY = 2e-4  # of the fair price, a step: enough that who is late is wrong
+_VOLATILITY = 2e-4  # of the fair price in each step: enough to put late exchanges in the wrong
 _TRADES_A_QUOTE = 0.1
 _LONGEST_HISTORY = 50_000
 _SHOWN_OPPORTUNITIES = 5
+
+_pair_of = attrgetter("symbol_base", "symbol_quote")
 
 _FAIR_PRICES = {"BTC": 60_000.0, "ETH": 2_500.0, "SOL": 150.0, "XRP": 0.55, "DOGE": 0.12}
 
 
 class _Venue(NamedTuple):
-    """A simulated exchange: `lag` steps behind the fair price, and off it by `premium` and half its spread."""
+    """A simulated exchange: it follows the fair price `lag` steps late, and adds `premium` and half its spread."""
 
     exchange: str
     lag: int
@@ -57,65 +59,69 @@ _VENUES = (
 
 
 class Written(Record, frozen=True, kw_only=True):
-    """Rows that were written, by service, and the seconds that took."""
+    """The rows that were written, by service, and the seconds it took."""
 
     rows: dict[str, int]
     seconds: float
 
     @property
     def rows_per_second(self) -> float:
-        """The rate of the writes alone: the market's pauses are not in it."""
+        """The rate of writing; the market's pauses do not count."""
         return sum(self.rows.values()) / self.seconds
 
 
 class Spread(Record, frozen=True, kw_only=True):
-    """What buying at one exchange's ask and selling at another's bid yields before fees, in bps of the ask."""
+    """A way to buy at one exchange's ask and sell at another's bid."""
 
     buy: StoredBookTicker
     sell: StoredBookTicker
 
     @property
     def bps(self) -> float:
-        """(bid - ask) / ask * 10,000; below zero nearly always."""
+        """The yield before fees: (bid - ask) / ask * 10,000. It is nearly always below zero."""
         return (self.sell.bid_price - self.buy.ask_price) / self.buy.ask_price * 10_000
 
     @property
     def quantity(self) -> float:
-        """What both sides have."""
+        """The quantity that both sides offer."""
         return min(self.buy.ask_qty, self.sell.bid_qty)
 
     @property
     def net_profit(self) -> float:
-        """What the quantity yields in the quote currency, after the taker's fee on either side."""
+        """The yield of the quantity in the quote currency, after the taker fees of both trades."""
         fee = TAKER_FEE_BPS / 10_000
         return self.quantity * (self.sell.bid_price * (1 - fee) - self.buy.ask_price * (1 + fee))
 
 
 class Findings(Record, frozen=True, kw_only=True):
-    """What is in the database: the latest quotes, the widest spread of each pair, what was found, the sizes."""
+    """The latest quotes, the widest spread of each pair, the opportunities, and the sizes of the tables.
+
+    `exchanges` has the names of exchanges by id.
+    """
 
     quotes: tuple[StoredBookTicker, ...]
     spreads: tuple[Spread, ...]
     opportunities_found: int
     opportunities: tuple[StoredOpportunity, ...]
     tables: tuple[TableStats, ...]
+    exchanges: dict[int, str]
 
 
 class SimulatedMarket:
-    """Quotes and trades made up by a seeded random walk: the same seed makes the same market."""
+    """Quotes and trades from a seeded random walk: the same seed makes the same market."""
 
     def __init__(self, symbols: Mapping[tuple[_Venue, str], int], *, seed: int, start: datetime) -> None:
         """Quote the symbols, by venue and base, from `start` on."""
         longest = max(venue.lag for venue in _VENUES) + 1
         self._symbols = symbols
-        self._random = Random(seed)  # noqa: S311 # a simulation, and no secret
+        self._random = Random(seed)  # noqa: S311 # a simulation needs no secrecy
         self._fair = {base: deque([price] * longest, longest) for base, price in _FAIR_PRICES.items()}
         self._now = start
         self._trades = 0
 
     @classmethod
     async def open(cls, store: Store, *, seed: int, start: datetime) -> Self:
-        """Register the exchanges and symbols that are not, and return their market."""
+        """Register the exchanges and symbols that are missing, and return their market."""
         symbols = {}
         for venue in _VENUES:
             known = await store.exchanges.by_enum(venue.exchange)
@@ -126,7 +132,7 @@ class SimulatedMarket:
         return cls(symbols, seed=seed, start=start)
 
     def advance(self, steps: int) -> tuple[list[BookTicker], list[Trade]]:
-        """Return what happens in the next steps: every symbol is quoted at each of them."""
+        """Return the quotes and trades of the next steps; each step has a quote of every symbol."""
         quotes: list[BookTicker] = []
         for _ in range(steps):
             self._now += _STEP
@@ -171,9 +177,9 @@ def _listing(base: str) -> Listing:
 
 
 async def feed(db: Database, *, seconds: float, seed: int, progress: Callable[[int, int], None]) -> Written:
-    """Write the simulated market of that many seconds as it happens, a batch every fifth of a second.
+    """Write the simulated market for that many seconds as it happens, a batch every fifth of a second.
 
-    What is written follows from the seed, save its time; `progress` is told the batches done and all.
+    The seed decides everything but the times. `progress` is called with the number of batches done and of all.
     """
     async with db.begin() as store:
         now = datetime.now(UTC)
@@ -196,84 +202,81 @@ async def feed(db: Database, *, seconds: float, seed: int, progress: Callable[[i
 
 
 async def look(db: Database, *, since: datetime | None = None) -> Findings:
-    """Find the opportunities in the quotes of [since, now), store them, and return what there is."""
+    """Find the opportunities in the quotes of [since, now), store them, and return all findings."""
     async with db.begin() as store:
         quotes = await store.book_tickers.latest()
-        pairs = _across_exchanges(quotes)
         exchanges = {exchange.enum_value: exchange for exchange in await store.exchanges.all()}
+        pairs = _across_exchanges(quotes)
         found: list[Opportunity] = []
-        for pair in pairs.values():
+        for pair in pairs:
             found += opportunities(await _history(store, pair, since), exchanges)
         await store.opportunities.insert(found)
         widest = sorted(await store.opportunities.latest(), key=attrgetter("spread_bps"), reverse=True)
         return Findings(
             quotes=tuple(quotes),
-            spreads=tuple(spread for pair in pairs.values() if (spread := widest_spread(pair)) is not None),
+            spreads=tuple(spread for pair in pairs if (spread := widest_spread(pair)) is not None),
             opportunities_found=len(found),
             opportunities=tuple(widest[:_SHOWN_OPPORTUNITIES]),
             tables=tuple(await store.maintenance.stats()),
+            exchanges={exchange.id: name for name, exchange in exchanges.items()},
         )
 
 
-def _across_exchanges(quotes: Iterable[StoredBookTicker]) -> dict[tuple[str, str], list[StoredBookTicker]]:
-    """Return the quotes by pair, of the pairs that more than one exchange has."""
-    pairs: dict[tuple[str, str], list[StoredBookTicker]] = defaultdict(list)
-    for quote in quotes:
-        pairs[quote.symbol_base, quote.symbol_quote].append(quote)
-    return {pair: found for pair, found in sorted(pairs.items()) if len({quote.exchange for quote in found}) > 1}
+def _across_exchanges(quotes: Iterable[StoredBookTicker]) -> list[list[StoredBookTicker]]:
+    """Return the quotes of each pair that more than one exchange has."""
+    pairs = groupby(sorted(quotes, key=_pair_of), key=_pair_of)
+    together = [list(found) for _, found in pairs]
+    return [found for found in together if len({quote.exchange for quote in found}) > 1]
 
 
 async def _history(
-    store: Store, quotes: Sequence[StoredBookTicker], since: datetime | None
+    store: Store, quotes: Iterable[StoredBookTicker], since: datetime | None
 ) -> Iterable[StoredBookTicker]:
-    """Return the history of all these symbols as one, in the order of time."""
-    histories = [
-        await store.book_tickers.history_by_id(quote.symbol_id, since=since, limit=_LONGEST_HISTORY) for quote in quotes
-    ]
+    """Return the history of all these symbols together, in the order of time."""
+    read = store.book_tickers.history_by_id
+    histories = [await read(quote.symbol_id, since=since, limit=_LONGEST_HISTORY) for quote in quotes]
     return heapq.merge(*histories, key=attrgetter("timestamp"))
 
 
 def widest_spread(quotes: Iterable[StoredBookTicker]) -> Spread | None:
-    """Return the best way to buy on one exchange and sell on another; None where there is only one."""
+    """Return the best way to buy on one exchange and sell on another; None if all quotes are of one exchange."""
     ways = (Spread(buy=buy, sell=sell) for buy, sell in permutations(quotes, 2) if buy.exchange != sell.exchange)
     return max(ways, key=attrgetter("bps"), default=None)
 
 
 def opportunities(quotes: Iterable[StoredBookTicker], exchanges: Mapping[str, Exchange]) -> list[Opportunity]:
-    """Return the spells in which a pair's widest spread was beyond the fees, each with its best prices.
+    """Return the spells in which a pair's widest spread was above the fees, each with its best prices.
 
-    `quotes` are of one pair, in the order of time. A spell lasts from its first quote to its last one; another way
-    to trade the pair that becomes the widest is another spell.
+    `quotes` are of one pair, in the order of time. A spell ends when the spread no longer pays, or when another
+    combination of exchanges has the widest one.
     """
-    spells = groupby(_moments(quotes), key=lambda moment: moment.way)
+    spells = groupby(_moments(quotes), key=_way)
     return [_opportunity(list(spell), exchanges) for way, spell in spells if way is not None]
 
 
-class _Moment(NamedTuple):
-    timestamp: datetime
-    spread: Spread | None
-
-    @property
-    def way(self) -> tuple[str, str] | None:
-        """Where to buy and where to sell, None where it does not pay."""
-        if self.spread is None or self.spread.bps <= 2 * TAKER_FEE_BPS:
-            return None
-        return self.spread.buy.exchange, self.spread.sell.exchange
+_Moment: TypeAlias = tuple[datetime, Spread | None]  # a time, and the widest spread then
 
 
 def _moments(quotes: Iterable[StoredBookTicker]) -> Iterator[_Moment]:
     books: dict[int, StoredBookTicker] = {}
-    # What several exchanges say at one time is one state of the market.
+    # Quotes of the same time are one state of the market.
     for timestamp, together in groupby(quotes, key=attrgetter("timestamp")):
         books.update((quote.symbol_id, quote) for quote in together)
-        yield _Moment(timestamp, widest_spread(books.values()))
+        yield timestamp, widest_spread(books.values())
+
+
+def _way(moment: _Moment) -> tuple[str, str] | None:
+    """Return where to buy and where to sell, None if it does not pay."""
+    _, spread = moment
+    return (spread.buy.exchange, spread.sell.exchange) if spread and spread.bps > 2 * TAKER_FEE_BPS else None
 
 
 def _opportunity(spell: Sequence[_Moment], exchanges: Mapping[str, Exchange]) -> Opportunity:
-    best = max((moment.spread for moment in spell if moment.spread is not None), key=attrgetter("bps"))
+    best = max((spread for _, spread in spell if spread is not None), key=attrgetter("bps"))
+    (start, _), (end, _) = spell[0], spell[-1]
     return Opportunity(
         symbol_id=best.buy.symbol_id,
-        timestamp=spell[0].timestamp,
+        timestamp=start,
         buy_exchange_id=exchanges[best.buy.exchange].id,
         sell_exchange_id=exchanges[best.sell.exchange].id,
         buy_price=best.buy.ask_price,
@@ -281,5 +284,5 @@ def _opportunity(spell: Sequence[_Moment], exchanges: Mapping[str, Exchange]) ->
         quantity=best.quantity,
         spread_bps=round(best.bps, 3),
         net_profit=round(best.net_profit, 6),
-        duration_ms=(spell[-1].timestamp - spell[0].timestamp) // timedelta(milliseconds=1),
+        duration_ms=(end - start) // timedelta(milliseconds=1),
     )

@@ -12,7 +12,15 @@ if TYPE_CHECKING:
 
 
 class ArbstoreError(Exception):
-    """Base of all errors that arbstore raises on purpose. They can be pickled and so cross process boundaries."""
+    """Base of all errors that arbstore raises on purpose. They can be pickled and so cross process boundaries.
+
+    `parameter` names the Python parameter whose value is missing or wrong, such as "exchange"; None if there is none.
+    """
+
+    def __init__(self, *args: object, parameter: str | None = None) -> None:
+        """Keep the parameter's name beside the message: the command line adds the option that sets it."""
+        super().__init__(*args)
+        self.parameter = parameter
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the message and the attributes, without calling the constructor again."""
@@ -77,16 +85,17 @@ class DeployRunningError(ArbstoreError):
         super().__init__("another deployment of this database is under way: wait until it ends, then try again")
 
 
-class SyncError(DatabaseError):
-    """A step of a sync failed and left nothing behind; those before it are done, and a repetition goes on from there.
+class AlignmentError(DatabaseError):
+    """A step of an alignment failed and was rolled back. The steps before it are done; a second run goes on from there.
 
-    `step` is what was to be done, `done` and `left` count the steps before it and those that remain, it included.
+    `step` is the step that failed, `done` counts the steps before it, and `left` those that remain, with this one.
     """
 
     def __init__(self, step: str, reason: str, *, done: int, left: int, sqlstate: str | None = None) -> None:
-        """Say which step, why, and how it goes on."""
+        """Say which step failed, why, and how to go on."""
         super().__init__(
-            f"{step}: {reason}; {done} steps are done, {left} are left: run `arbstore db sync` again", sqlstate=sqlstate
+            f"{step}: {reason}; {done} steps are done, {left} are left: run `arbstore db align` again",
+            sqlstate=sqlstate,
         )
         self.step = step
         self.done = done
@@ -128,14 +137,16 @@ class UnknownSymbolError(ArbstoreError, LookupError):
     that a look-up skips: inactive ones, and dated contracts when no expiry was given.
     """
 
-    def __init__(self, symbol: str | int | None, detail: str = "", *, others: Sequence[int] = ()) -> None:
+    def __init__(
+        self, symbol: str | int | None, detail: str = "", *, others: Sequence[int] = (), parameter: str | None = None
+    ) -> None:
         """Take the symbol and the ids that were skipped; `detail` adds why it is missing."""
         name = "a symbol" if symbol is None else f"symbol {symbol!r}"
         problem = f"is not registered{detail}: add it with store.symbols.add"
         if others:
             ids = ", ".join(map(str, others[:_SHOWN])) + (" and more" if len(others) > _SHOWN else "")
-            problem = f"is inactive or a dated contract: read its rows by symbol id ({ids}), with history_by_id"
-        super().__init__(f"{name} {problem}")
+            problem = f"is inactive or a dated contract: call history_by_id with one of the ids {ids}"
+        super().__init__(f"{name} {problem}", parameter=parameter or ("symbol_id" if others else None))
         self.symbol = symbol
         self.others = tuple(others)
 

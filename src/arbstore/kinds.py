@@ -152,19 +152,7 @@ COLLECTORS = Kind(
     part=Part("collector", "collector"),
 )
 
+# Every row of this module, by its name.
 KINDS: Mapping[str, Kind[Any, Any]] = MappingProxyType(
-    {
-        kind.name: kind
-        for kind in (
-            BOOK_TICKERS,
-            TRADES,
-            FUNDING_RATES,
-            BALANCES,
-            TICKS,
-            CANDLES,
-            OPPORTUNITIES,
-            ORDER_FLOW,
-            COLLECTORS,
-        )
-    }
+    {row.name: row for row in tuple(globals().values()) if isinstance(row, Kind)}
 )

@@ -1,4 +1,4 @@
-"""Deploys the schema: the revisions of `alembic/`, run by the `alembic` command, the command line or a program."""
+"""Deploys the schema: runs the revisions of `alembic/` for the `alembic` command, the command line or a program."""
 
 from __future__ import annotations
 
@@ -22,14 +22,32 @@ from alembic_timescaledb import server
 from alembic_timescaledb.server import Edition
 from arbstore import locks
 from arbstore.database import Database
-from arbstore.errors import ConfigurationError, DeployRunningError
+from arbstore.errors import ConfigurationError, DeployRunningError, translated
 from arbstore.models import Base
+from arbstore.records import Record
 from arbstore.services import retention
 
 _PLUGINS = ["alembic.autogenerate.*", "alembic_timescaledb"]
 _RUNNING = threading.Lock()
+_LOCK = text("SELECT pg_advisory_xact_lock(:key)").bindparams(key=locks.MIGRATIONS)
+_TRY_LOCK = text("SELECT pg_try_advisory_xact_lock(:key)").bindparams(key=locks.MIGRATIONS)
 
 log = logging.getLogger(__name__)
+
+
+class Applied(Record, frozen=True, kw_only=True):
+    """A revision that was applied."""
+
+    revision: str
+    title: str
+
+
+class Deployment(Record, frozen=True, kw_only=True):
+    """What a deploy did; `before` and `after` are revisions, None before the first one."""
+
+    before: str | None
+    after: str | None
+    applied: tuple[Applied, ...]
 
 
 def script_location() -> Path:
@@ -41,7 +59,7 @@ def script_location() -> Path:
 def config(connection: Connection | None = None, *, edition: Edition | None = None) -> Config:
     """Return a configuration for Alembic's commands that works without `alembic.ini`.
 
-    They run over `connection` where one is given, else over the database of the settings.
+    The commands use `connection` if it is given, else the database of the settings.
     """
     made = Config()
     made.set_main_option("script_location", str(script_location()).replace("%", "%%"))
@@ -49,6 +67,10 @@ def config(connection: Connection | None = None, *, edition: Edition | None = No
     made.attributes["connection"] = connection
     made.attributes["edition"] = edition
     return made
+
+
+def _scripts() -> ScriptDirectory:
+    return ScriptDirectory.from_config(config())
 
 
 @contextmanager
@@ -64,12 +86,27 @@ def _alone() -> Iterator[None]:
 
 def head() -> str:
     """Return the newest revision that this version of arbstore has."""
-    return str(ScriptDirectory.from_config(config()).get_current_head())
+    return str(_scripts().get_current_head())
 
 
 def current(connection: Connection) -> str | None:
     """Return the revision that the database is at, None before the first."""
     return MigrationContext.configure(connection).get_current_revision()
+
+
+async def revisions(db: Database) -> tuple[str | None, str]:
+    """Return the revision that an open database is at, None before the first, and the newest one."""
+    with translated():
+        async with db.engine.connect() as connection:
+            return await connection.run_sync(current), head()
+
+
+def check_revision(revision: str) -> None:
+    """Raise ConfigurationError if no revision has this name."""
+    try:
+        _scripts().get_revisions(revision)
+    except CommandError as error:
+        raise ConfigurationError(str(error), parameter="revision") from error
 
 
 def upgrade(connection: Connection, revision: str = "head") -> None:
@@ -78,28 +115,44 @@ def upgrade(connection: Connection, revision: str = "head") -> None:
         command.upgrade(config(connection), revision)
 
 
-async def deploy(db: Database) -> None:
-    """Bring an open database to the newest revision; nothing happens where it is there already."""
-    async with db.engine.connect() as connection:
-        await connection.run_sync(upgrade)
+async def deploy(db: Database, revision: str = "head") -> Deployment:
+    """Bring an open database to the revision, and return what was applied.
+
+    Raises ConfigurationError if the database's own revision is unknown, as after a deploy by a newer arbstore.
+    """
+    with translated():
+        async with db.engine.connect() as connection:
+            return await connection.run_sync(_deploy, revision)
+
+
+def _deploy(connection: Connection, revision: str) -> Deployment:
+    before = current(connection)
+    try:
+        upgrade(connection, revision)
+    except CommandError as error:
+        raise ConfigurationError(f"the schema cannot be brought to {revision}: {error}") from error
+    after = current(connection)
+    steps = list(_scripts().iterate_revisions(after or "base", before or "base"))
+    applied = (Applied(revision=step.revision, title=(step.doc or "").rstrip(".")) for step in reversed(steps))
+    return Deployment(before=before, after=after, applied=tuple(applied))
 
 
 @asynccontextmanager
-async def turn(db: Database) -> AsyncIterator[None]:
+async def hold_deploy_lock(db: Database) -> AsyncIterator[None]:
     """Keep every deploy of the database out while the block runs. Takes a connection.
 
-    Raises DeployRunningError while one is under way.
+    Raises DeployRunningError while another deploy is running.
     """
     async with db.engine.begin() as connection:
-        # It sits idle in this transaction while others do the work.
+        # This transaction sits idle while other connections do the work.
         await connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
-        if not await connection.scalar(text("SELECT pg_try_advisory_xact_lock(:key)"), {"key": locks.MIGRATIONS}):
+        if not await connection.scalar(_TRY_LOCK):
             raise DeployRunningError
         yield
 
 
 def downgrade(connection: Connection, revision: str = "base") -> None:
-    """Take the database back to the revision; with "base" all data goes."""
+    """Take the database back to the revision; "base" drops every table with its data."""
     with _alone():
         command.downgrade(config(connection), revision)
 
@@ -136,7 +189,7 @@ def _wanted_edition() -> Edition | None:
         return None if given is None else Edition(given)
     except ValueError:
         options = "|".join(Edition)
-        raise CommandError(f"-x edition={given}: there is {options}") from None
+        raise CommandError(f"-x edition={given} is unknown: use {options}") from None
 
 
 def _run_offline() -> None:
@@ -156,33 +209,33 @@ def _run_offline() -> None:
 
 def _run_online(connection: Connection) -> None:
     edition = _wanted_edition()
-    connection.commit()  # Alembic leaves the commit to whoever began a transaction before it
+    connection.commit()  # Alembic does not commit a transaction that began before it
     if edition is None:
-        # By itself: were it undone by a failure of the rest, this connection could not create it a second time.
-        _wait_for_turn(connection)
+        # The extension gets a transaction of its own: a connection can create it only once, even after a rollback.
+        _wait_for_deploy_lock(connection)
         edition = server.enable(connection)
         connection.commit()
-    set_here = retention.overrides(connection)
+    overrides = retention.overrides(connection)
     connection.commit()
     context.configure(
         connection=connection,
         target_metadata=Base.metadata,
         autogenerate_plugins=_PLUGINS,
         timescale_edition=edition,
-        timescale_retentions=set_here,
+        timescale_retentions=overrides,
     )
     with context.begin_transaction():
-        _wait_for_turn(connection)
+        _wait_for_deploy_lock(connection)
         before = current(connection)
         context.run_migrations()
         if current(connection) != before:
             retention.enforce(connection)
 
 
-def _wait_for_turn(connection: Connection) -> None:
-    """Keep other deploys out until the transaction ends, and let it take its time."""
-    # Of the transaction: through PgBouncer a session's lock or setting would stay on another's connection.
+def _wait_for_deploy_lock(connection: Connection) -> None:
+    """Keep other deploys out until the transaction ends, and give this one all the time it needs."""
+    # Both belong to the transaction: through PgBouncer, the session's could stay on another client's connection.
     connection.execute(text("SET LOCAL statement_timeout = 0"))
-    if not connection.scalar(text("SELECT pg_try_advisory_xact_lock(:key)"), {"key": locks.MIGRATIONS}):
-        log.info("another deploy is under way: waiting for its end")
-        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": locks.MIGRATIONS})
+    if not connection.scalar(_TRY_LOCK):
+        log.info("another deploy is running: waiting for its end")
+        connection.execute(_LOCK)

@@ -1,8 +1,8 @@
-"""What docs/timescale.md shows, done as it says: its blocks in their order, in a project that `alembic init` makes.
+"""Follows docs/timescale.md: runs its blocks in their order, in a project that `alembic init` makes.
 
-A block says by its language, and by its first line, what becomes of it: `console` is run, `diff` and `python` are the
-files that their first line names, a revision is compared with the one that was generated. Words after `console` are the
-editions that it is true of; without one it runs on all, and its output is compared on the richest.
+A block's language and first line tell its use. `console` blocks are run. `diff` and `python` blocks are the files that
+their first line names; a revision is compared with the generated one. Words after `console` name the editions that the
+block is true of. Without such a word it runs on all editions, and its output is compared on the richest.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class Walker:
             self.write(block)
 
     def write(self, block: Block) -> None:
-        """Write the file that the block is of; nothing if it is of none."""
+        """Write the file that the block shows; some blocks show no file."""
         if block.language == "diff":
             self._change(block)
         elif block.language == "python" and (named := _NAME.match(block.text)) is not None:

@@ -45,4 +45,5 @@ def per_minute(source: Table, *, name: str = "per_minute", **options: Any) -> Co
 def per_hour(minutes: ContinuousAggregate, metadata: MetaData, *, name: str = "per_hour") -> ContinuousAggregate:
     refresh = Refresh(DAY, end_offset=HOUR, every=HOUR)
     stacked = query(minutes.table, HOUR, value="highest")
-    return ContinuousAggregate(name, metadata, stacked, refresh=refresh, schema=minutes.schema)
+    chunks = 365 * DAY
+    return ContinuousAggregate(name, metadata, stacked, refresh=refresh, chunk_interval=chunks, schema=minutes.schema)

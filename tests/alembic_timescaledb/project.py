@@ -1,4 +1,4 @@
-"""A user's own Alembic project, over a metadata of its own: what the package is for, without anything of arbstore's."""
+"""A user's own Alembic project over its own metadata, without anything of arbstore."""
 
 from __future__ import annotations
 
@@ -108,5 +108,5 @@ class Project:
         return list(found)
 
     async def _run(self, what: Any, *arguments: Any, **options: Any) -> None:
-        await self.connection.run_sync(lambda sync: what(self.config(sync), *arguments, **options))
+        await self.connection.run_sync(lambda connection: what(self.config(connection), *arguments, **options))
         await self.connection.commit()

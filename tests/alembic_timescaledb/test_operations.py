@@ -10,11 +10,13 @@ import textwrap
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import alembic.op
 import pytest
 from alembic.autogenerate import render_python_code
 from alembic.migration import MigrationContext
 from alembic.operations import Operations
 from alembic.operations.ops import UpgradeOps
+from alembic.util import CommandError
 from sqlalchemy import Connection
 
 from alembic_timescaledb import autogenerate  # noqa: F401 # renders operations
@@ -28,7 +30,7 @@ from tests.alembic_timescaledb.project import Project
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 QUERY = "SELECT time_bucket('1 hour', time) AS time, max(x) FILTER (WHERE s <> ':a 5%') FROM t\nGROUP BY 1"
 
-CREATED = ops.CreateHypertableOp("t", "time", chunk_interval=HOUR, space_column="s", partitions=4, schema="a b")
+CREATED = ops.CreateHypertableOp("t", "time", chunk_interval=HOUR, migrate_data=True, schema="a b")
 ENABLED = ops.EnableColumnstoreOp("t", segment_by=("s", "Odd"), order_by=("time DESC", "s NULLS FIRST"), schema="x")
 ON_VIEW = ops.EnableColumnstoreOp("v", aggregate=True)
 MOVED = ops.AddColumnstorePolicyOp("t", after=timedelta(seconds=90))
@@ -65,7 +67,7 @@ def sql(op: TimescaleOp, edition: Edition) -> str:
 
 
 def test_every_operation_is_tested_here() -> None:
-    known = {getattr(ops, name) for name in ops.__all__ if name.endswith("Op")}
+    known = {value for name, value in vars(ops).items() if name.endswith("Op")}
     assert known - {TimescaleOp, ops.GoneWithRelationOp} == {type(op) for op in EVERY_OP}
 
 
@@ -99,12 +101,37 @@ def test_its_line_in_a_revision_makes_it_again(op: TimescaleOp) -> None:
 @each_op
 def test_the_reverse_of_its_reverse_is_itself(op: TimescaleOp) -> None:
     if isinstance(op, ops.RefreshContinuousAggregateOp):
-        with pytest.raises(ValueError, match="what is computed stays"):
+        with pytest.raises(ValueError, match="computed buckets stay"):
             op.reverse()
         return
     assert op.reverse() != op
     assert op.reverse().reverse() == op
     assert op.to_diff_tuple() == (op.name, op.place, str(op))
+
+
+def test_its_signature_and_documentation_are_those_of_its_fields() -> None:
+    shown: Any = alembic.op
+    methods: Any = Operations
+    assert str(inspect.signature(shown.create_hypertable)) == (
+        "(table: 'str', time_column: 'str', *, chunk_interval: 'timedelta', migrate_data: 'bool' = False,"
+        " schema: 'str | None' = None) -> 'None'"
+    )
+    assert list(inspect.signature(methods.set_materialized_only).parameters) == [
+        "self",
+        "view",
+        "materialized_only",
+        "schema",
+    ]
+    assert "Reversed by dropping the table." in " ".join(shown.create_hypertable.__doc__.split())
+    with pytest.raises(TypeError, match="missing a required argument: 'chunk_interval'"):
+        run("op.create_hypertable('t', 'time')")
+    with pytest.raises(TypeError, match="unexpected keyword argument 'former'"):
+        run("op.remove_retention_policy('t', former=None)")
+
+
+def test_a_second_dimension_is_refused_with_what_to_do() -> None:
+    with pytest.raises(TypeError, match=r"create_hypertable: space_column is not supported: .*add_dimension"):
+        run("op.create_hypertable('t', 'time', chunk_interval=timedelta(hours=1), space_column='s', partitions=4)")
 
 
 def test_what_was_written_by_hand_is_reversed_by_hand() -> None:
@@ -118,8 +145,7 @@ def test_what_was_written_by_hand_is_reversed_by_hand() -> None:
         (
             CREATED,
             "SELECT create_hypertable('\"a b\".t', by_range('time', INTERVAL '1 hour'),"
-            " create_default_indexes => false, if_not_exists => true);\n\n"
-            "SELECT add_dimension('\"a b\".t', by_hash('s', 4), if_not_exists => true);",
+            " create_default_indexes => false, if_not_exists => true, migrate_data => true);",
         ),
         (ops.SetChunkIntervalOp("t", 36 * HOUR), "SELECT set_chunk_time_interval('t', INTERVAL '36 hours');"),
         (
@@ -236,7 +262,10 @@ async def test_each_can_be_repeated(community: Project) -> None:
     refreshed = ops.AddContinuousAggregatePolicyOp("v", start_offset=DAY, end_offset=HOUR, every=HOUR)
     forth: list[TimescaleOp] = [created, enabled, MOVED, KEPT, view, refreshed]
     await migrate(community, *forth, *forth)
-    undone = [op.reverse() for op in reversed(forth)]
+    undone = [op.reverse() for op in reversed(forth) if op is not created]
     await migrate(community, *undone)
     await migrate(community, *undone)
     assert await community.left() == ["public.t", "public.t_pkey"]
+    with pytest.raises(CommandError, match=r"t is a hypertable.*by hand"):
+        await migrate(community, created.reverse())
+    assert "t is a hypertable" in sql(created.reverse(), Edition.COMMUNITY)

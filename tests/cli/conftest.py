@@ -98,7 +98,7 @@ def url_of(database: Database) -> str:
     return database.engine.url.render_as_string(hide_password=False)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def market(arbstore_server: URL) -> Iterator[CommandLine]:
     """Yield `arbstore` on a database with a row or more of every kind, at noon of 2024-08-08; it is only read."""
     url = testing._in_thread(lambda: testing._clone(arbstore_server))

@@ -14,8 +14,7 @@ import pytest
 import typer
 
 from arbstore import errors
-from arbstore.cli.command import Options, settings_of
-from arbstore.cli.failures import MEANINGS, reported
+from arbstore.cli.command import MEANINGS, Options, reported, settings_of
 from arbstore.ingest import MalformedLineError
 from tests.cli.conftest import PROGRAM, CommandLine, Shell
 
@@ -46,7 +45,7 @@ def test_two_dashes_end_the_options(arbstore: CommandLine) -> None:
 
 
 def test_a_database_without_a_url_is_a_usage_error(bare: CommandLine) -> None:
-    assert "--database: wants a URL" in bare("latest", "--database", exits=2).stderr
+    assert "--database: needs a URL" in bare("latest", "--database", exits=2).stderr
 
 
 def test_a_mistyped_command_is_a_usage_error(bare: CommandLine) -> None:
@@ -87,10 +86,23 @@ def test_what_is_configured_is_used_in_silence(
     ],
 )
 def test_the_kind_of_an_error_is_its_exit_code(error: BaseException, code: int) -> None:
-    with pytest.raises(typer.Exit) as exited, reported(debug=False):
+    with pytest.raises(typer.Exit) as exited, reported(debug=False, flags={}):
         raise error
     assert exited.value.exit_code == code
     assert code in MEANINGS
+
+
+@pytest.mark.parametrize(
+    ("parameter", "hint"),
+    [("window_seconds", " (on the command line: --window)"), ("expired", " (on the command line: --keep or --anyway)")]
+    + [(name, "") for name in ("unknown", None)],
+)
+def test_the_option_of_the_parameter_that_an_error_names_is_added(
+    parameter: str | None, hint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(typer.Exit), reported(debug=False, flags={"window_seconds": "--window"}):
+        raise errors.ConfigurationError("no", parameter=parameter)
+    assert capsys.readouterr().err == f"arbstore: no{hint}\n"
 
 
 def test_an_error_is_one_line_printed_as_it_is(shell: Shell) -> None:
@@ -102,9 +114,8 @@ def test_an_error_is_one_line_printed_as_it_is(shell: Shell) -> None:
     )
 
 
-def test_debug_shows_the_traceback(shell: Shell) -> None:
-    done = shell("latest", "--exchange", "NO_SPOT", "--debug")
-    assert done.returncode == 4
+def test_debug_shows_the_traceback(arbstore: CommandLine) -> None:
+    done = arbstore("latest", "--exchange", "NO_SPOT", "--debug", exits=4)
     assert "Traceback" in done.stderr
     assert "UnknownExchangeError" in done.stderr
 

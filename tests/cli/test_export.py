@@ -30,15 +30,15 @@ def rows(path: Path) -> list[dict[str, Any]]:
 
 
 def test_all_rows_go_into_the_file_oldest_first(market: CommandLine, out: Path) -> None:
-    said = market("history", "book-tickers", *PAIR, "--out", str(out)).stdout
-    assert said == f"{out}: 30 rows, {out.stat().st_size / 1000:.3g} kB\n"
+    shown = market("history", "book-tickers", *PAIR, "--out", str(out)).stdout
+    assert shown == f"{out}: 30 rows, {out.stat().st_size / 1000:.3g} kB\n"
     assert [row["bid_price"] for row in rows(out)] == [float(bid) for bid in range(100, 130)]
 
 
 def test_a_window_is_that_of_the_command(market: CommandLine, out: Path) -> None:
     window = ("--since", "2024-08-08T12:00:03", "--until", "2024-08-08T12:00:09", "--limit", "2")
-    said = market.json("history", *PAIR, *window, "--out", str(out))
-    assert said == {"file": str(out), "rows": 2, "bytes": out.stat().st_size}
+    shown = market.json("history", *PAIR, *window, "--out", str(out))
+    assert shown == {"file": str(out), "rows": 2, "bytes": out.stat().st_size}
     assert [row["bid_price"] for row in rows(out)] == [107.0, 108.0]
 
 
@@ -112,10 +112,10 @@ def test_a_file_that_is_there_stays_unless_it_is_forced(market: CommandLine, out
 @pytest.mark.parametrize(
     ("words", "reason"),
     [
-        (("--out", "rows.csv"), "name it .parquet"),
-        (("--out", "nowhere/rows.parquet"), "nowhere is no folder"),
-        (("--force",), "wants --out"),
-        (("--floats",), "wants --out"),
+        (("--out", "rows.csv"), "give it a name ending in .parquet"),
+        (("--out", "nowhere/rows.parquet"), "nowhere is not a folder"),
+        (("--force",), "goes with --out only"),
+        (("--floats",), "goes with --out only"),
     ],
 )
 def test_what_cannot_be_a_file_of_rows_is_a_usage_error(

@@ -88,7 +88,7 @@ def test_times_without_a_zone_want_an_offset(tmp_path: Path, arbstore: CommandLi
     path = tmp_path / "local.csv"
     path.write_text(f"{HEADER}MEXC_SPOT,BTC,USDT,2024-08-08 15:00:00,100,1,101,2\n")
     assert arbstore("ingest", "--anyway", str(path), exits=1).stderr
-    assert "no distance from UTC" in arbstore("ingest", "--anyway", str(path), "--utc-offset", "MSK", exits=2).stderr
+    assert "not an offset from UTC" in arbstore("ingest", "--anyway", str(path), "--utc-offset", "MSK", exits=2).stderr
     arbstore("ingest", "--anyway", str(path), "--utc-offset", "+03:00")
     assert arbstore.json("latest")[0]["timestamp"] == "2024-08-08T12:00:00Z"
 
@@ -105,7 +105,7 @@ def test_a_recording_is_dated_by_the_clock_that_is_chosen(recordings: Path, arbs
 def test_quotes_without_a_time_of_the_exchange_are_counted(recordings: Path, arbstore: CommandLine) -> None:
     path = str(recordings / "ticks" / "binance_spot__ethusdt.jsonl.gz")
     text = arbstore("ingest", "--anyway", path, *SPOT).stdout
-    assert "dated by the local clock, having no time of the exchange" in text
+    assert "dated by the recorder's clock, because the exchange sent no time" in text
     assert "registered BINANCE_SPOT ETHUSDT (ETH/USDT, SPOT), derived from its name" in text
 
 
@@ -134,9 +134,9 @@ def test_keep_says_what_it_keeps_for_good(quotes: str, arbstore: CommandLine) ->
 
 
 def test_anyway_says_what_will_be_gone(quotes: str, arbstore: CommandLine) -> None:
-    assert "older than what book_ticker_snapshots keeps" in arbstore("ingest", quotes, "--anyway").stdout
+    assert "older than the retention of book_ticker_snapshots" in arbstore("ingest", quotes, "--anyway").stdout
     assert arbstore.json("ingest", quotes, "--anyway")["total"]["expired"] == {"book_ticker_snapshots": 3}
 
 
 def test_keep_and_anyway_exclude_one_another(quotes: str, bare: CommandLine) -> None:
-    assert "one of them at a time" in bare("ingest", quotes, "--keep", "--anyway", exits=2).stderr
+    assert "use only one of them" in bare("ingest", quotes, "--keep", "--anyway", exits=2).stderr

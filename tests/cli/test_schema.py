@@ -6,7 +6,6 @@ import pytest_asyncio
 from sqlalchemy import text
 
 from arbstore import migrations
-from arbstore.cli.schema import deploy
 from arbstore.database import Database
 from tests.cli.conftest import CommandLine
 
@@ -60,7 +59,7 @@ def test_a_missing_schema_names_its_remedy(empty: CommandLine) -> None:
 
 
 async def test_deploy_returns_the_steps_in_their_order(empty_db: Database) -> None:
-    done = await deploy(empty_db)
+    done = await migrations.deploy(empty_db)
     revisions = [step.revision for step in done.applied]
     assert revisions == sorted(revisions)
     assert (done.before, done.after) == (None, migrations.head())

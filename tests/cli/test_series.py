@@ -6,16 +6,16 @@ from collections.abc import Iterator
 
 import pytest
 
-from arbstore.cli.series import Kind
+from arbstore.kinds import KINDS
 from tests.cli.conftest import CommandLine
 
 PAIR = ("BINANCE_SPOT", "BTC", "USDT")
 SERIES = {
-    Kind.BALANCES: ("BINANCE_SPOT", "USDT"),
-    Kind.COLLECTORS: ("BINANCE_SPOT", "quotes"),
-    Kind.CANDLES: (*PAIR, "--timeframe", "1m"),
-    Kind.ORDER_FLOW: (*PAIR, "--window", "60"),
-    Kind.OPPORTUNITIES: (*PAIR, "--sell-exchange", "MEXC_SPOT"),
+    "balances": ("BINANCE_SPOT", "USDT"),
+    "collectors": ("BINANCE_SPOT", "quotes"),
+    "candles": (*PAIR, "--timeframe", "1m"),
+    "order_flow": (*PAIR, "--window", "60"),
+    "opportunities": (*PAIR, "--sell-exchange", "MEXC_SPOT"),
 }
 
 
@@ -38,8 +38,8 @@ def test_people_see_a_table_with_every_digit(arbstore: CommandLine) -> None:
     assert "0.00000123" in pepe
 
 
-@pytest.mark.parametrize("kind", Kind)
-def test_every_kind_has_a_latest_row_and_a_history(kind: Kind, arbstore: CommandLine) -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_has_a_latest_row_and_a_history(kind: str, arbstore: CommandLine) -> None:
     series = SERIES.get(kind, PAIR)
     past = arbstore.json("history", kind, *series)
     assert past
@@ -68,12 +68,12 @@ def test_latest_takes_filters(words: tuple[str, ...], rows: int, arbstore: Comma
 
 
 def test_a_filter_that_the_kind_has_not_is_a_usage_error(arbstore: CommandLine) -> None:
-    assert "--asset: trades have none" in arbstore("latest", "trades", "--asset", "BTC", exits=2).stderr
-    assert "--window: candles have none" in arbstore("history", "candles", *PAIR, "--window", "1", exits=2).stderr
+    assert "--asset: trades do not have one" in arbstore("latest", "trades", "--asset", "BTC", exits=2).stderr
+    assert "--window: candles do not have one" in arbstore("history", "candles", *PAIR, "--window", "1", exits=2).stderr
 
 
 def test_nothing_found_is_said_and_is_no_error(arbstore: CommandLine) -> None:
-    assert arbstore("latest", "--base", "ETH").stdout == "no book tickers that fit\n"
+    assert arbstore("latest", "--base", "ETH").stdout == "no book tickers found\n"
     assert arbstore.json("latest", "--base", "ETH") == []
 
 
@@ -120,7 +120,9 @@ def test_candles_are_of_a_feed_or_made_of_trades_or_quotes(arbstore: CommandLine
 
 
 def test_a_source_or_a_timeframe_that_candles_have_not_is_refused(arbstore: CommandLine) -> None:
-    assert "--source: trades have none" in arbstore("history", "trades", *PAIR, "--source", "quotes", exits=2).stderr
+    assert (
+        "--source: trades do not have one" in arbstore("history", "trades", *PAIR, "--source", "quotes", exits=2).stderr
+    )
     arbstore("history", "candles", *PAIR, "--timeframe", "1m", "--source", "ticks", exits=2)
     uneven = arbstore("history", "candles", *PAIR, "--timeframe", "7m", "--source", "trades", exits=1)
     assert "does not divide a day" in uneven.stderr
@@ -129,17 +131,16 @@ def test_a_source_or_a_timeframe_that_candles_have_not_is_refused(arbstore: Comm
 @pytest.mark.parametrize(
     ("words", "reason"),
     [
-        (("BINANCE_SPOT", "BTC"), "book_tickers want EXCHANGE BASE QUOTE"),
-        (("candles", *PAIR), "candles want EXCHANGE BASE QUOTE --timeframe"),
-        (("balances", *PAIR), "balances want EXCHANGE ASSET"),
+        (("BINANCE_SPOT", "BTC"), "book_tickers need EXCHANGE BASE QUOTE"),
+        (("candles", *PAIR), "candles need EXCHANGE BASE QUOTE --timeframe"),
+        (("balances", *PAIR), "balances need EXCHANGE ASSET"),
         (("opportunities", *PAIR), "--sell-exchange"),
-        ((*PAIR, "--since", "noon"), "'noon' is no time"),
+        ((*PAIR, "--since", "noon"), "'noon' is not a time"),
         ((*PAIR, "--limit", "0"), "--limit"),
-        ((), "book_tickers want EXCHANGE BASE QUOTE"),
-        ((*PAIR, "--symbol-id", "1"), "stands in place of EXCHANGE BASE QUOTE"),
-        (("balances", "--symbol-id", "1"), "balances are of an exchange, not of a symbol"),
-        (("trade", "--symbol-id", "1"), "what is 'trade'?"),
-        (("order_flow", "--symbol-id", "1", "--window", "60"), "--window: goes with EXCHANGE BASE QUOTE"),
+        ((), "book_tickers need EXCHANGE BASE QUOTE"),
+        ((*PAIR, "--symbol-id", "1"), "replaces EXCHANGE BASE QUOTE"),
+        (("balances", "--symbol-id", "1"), "balances belong to an exchange, not to a symbol"),
+        (("trade", "--symbol-id", "1"), "not 'trade'"),
     ],
 )
 def test_a_series_that_is_not_named_whole_is_a_usage_error(
@@ -148,10 +149,10 @@ def test_a_series_that_is_not_named_whole_is_a_usage_error(
     assert reason in arbstore("history", *words, exits=2).stderr
 
 
-@pytest.mark.parametrize("kind", [kind for kind in Kind if "base" in kind.key])
-def test_the_history_of_any_symbol_is_found_by_its_id(kind: Kind, arbstore: CommandLine) -> None:
+@pytest.mark.parametrize("kind", [name for name, kind in KINDS.items() if kind.of_symbols])
+def test_the_history_of_any_symbol_is_found_by_its_id(kind: str, arbstore: CommandLine) -> None:
     (symbol,) = arbstore.json("symbols", "--exchange", "BINANCE_SPOT")
-    words = SERIES.get(kind, PAIR)[3:] if kind is Kind.CANDLES else ()
+    words = SERIES.get(kind, PAIR)[3:]
     found = arbstore.json("history", kind, "--symbol-id", str(symbol["id"]), *words, "--limit", "1000")
     wanted = arbstore.json("history", kind, *SERIES.get(kind, PAIR), "--limit", "1000")
     assert [row for row in wanted if row not in found] == []

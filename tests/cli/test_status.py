@@ -77,9 +77,9 @@ async def test_drift_is_told_with_what_mends_it(committed_db: Database, arbstore
         await connection.execute(text("SELECT set_chunk_time_interval('ticks', INTERVAL '3 hours')"))
     what = "let new chunks of ticks be of 1 hour, not 3 hours"
     assert (await asyncio.to_thread(arbstore.json, "db", "status"))["drift"] == [
-        {"what": what, "remedy": "`arbstore db sync`"}
+        {"what": what, "remedy": "`arbstore db align`"}
     ]
-    assert f"not as declared: {what}; `arbstore db sync`" in (await asyncio.to_thread(arbstore, "db", "status")).stdout
+    assert f"not as declared: {what}; `arbstore db align`" in (await asyncio.to_thread(arbstore, "db", "status")).stdout
 
 
 async def test_what_the_server_does_by_itself_is_told(committed_db: Database, arbstore: CommandLine) -> None:

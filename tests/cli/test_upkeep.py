@@ -63,7 +63,7 @@ def test_cleanup_removes_what_has_outlived_its_retention(arbstore: CommandLine) 
 @pytest.mark.usefixtures("old_quotes")
 def test_a_dry_run_removes_nothing_and_shows_what_would_go(arbstore: CommandLine) -> None:
     planned = quotes_of(arbstore.json("db", "cleanup", "--dry-run"))
-    assert (planned["rows"], planned["chunks"], planned["oldest"]) == (None, None, "2024-08-08T12:00:00Z")
+    assert (planned["rows"], planned["chunks"], planned["oldest"]) == (0, 0, "2024-08-08T12:00:00Z")
     assert planned["oldest"] < planned["older_than"]
     assert "yes" in arbstore("db", "cleanup", "--dry-run").stdout
     assert quotes_of(arbstore.json("db", "stats"))["rows"] == OLD_QUOTES + 1
@@ -79,9 +79,9 @@ def test_a_table_is_kept_as_long_as_is_asked(age: str, arbstore: CommandLine) ->
 @pytest.mark.parametrize(
     ("retention", "reason"),
     [
-        ("book_ticker_snapshots", "is no TABLE=DURATION"),
-        ("book_ticker_snapshots=soon", "'soon' is no duration"),
-        ("exchanges=3d", "exchanges: is no time-series table"),
+        ("book_ticker_snapshots", "is not TABLE=DURATION"),
+        ("book_ticker_snapshots=soon", "'soon' is not a duration"),
+        ("exchanges=3d", "exchanges: is not a time-series table"),
     ],
 )
 def test_a_retention_that_cannot_be_read_is_a_usage_error(retention: str, reason: str, arbstore: CommandLine) -> None:
@@ -119,13 +119,13 @@ def test_a_retention_that_is_set_is_shown_and_cleaned_by(old_quotes: Database, a
 @pytest.mark.parametrize(
     ("words", "reason"),
     [
-        (("tick", "--clear"), "tick: is no time-series table"),
-        (("exchanges",), "exchanges: is no time-series table"),
-        (("--set", "7d"), "is missing"),
-        (("ticks", "--set", "7d", "--clear"), "one of them at a time"),
-        (("ticks", "--clear", "--reset"), "one of them at a time"),
-        (("ticks", "--set", "soon"), "'soon' is no duration"),
-        (("ticks", "--set", "0d"), "'0d' is no duration"),
+        (("tick", "--clear"), "tick: is not a time-series table"),
+        (("exchanges",), "exchanges: is not a time-series table"),
+        (("--set", "7d"), "name the table to change"),
+        (("ticks", "--set", "7d", "--clear"), "use only one of them"),
+        (("ticks", "--clear", "--reset"), "use only one of them"),
+        (("ticks", "--set", "soon"), "'soon' is not a duration"),
+        (("ticks", "--set", "0d"), "'0d' is not a duration"),
     ],
 )
 def test_a_change_of_retention_that_cannot_be_read_is_a_usage_error(
@@ -141,12 +141,12 @@ def test_a_retention_without_the_schema_names_the_remedy(empty: CommandLine) -> 
 @pytest.mark.parametrize(
     ("words", "reason"),
     [
-        (("--every", "soon"), "'soon' is no duration"),
-        (("--every", "0s"), "'0s' is no duration"),
-        (("--every", "500ms"), "'500ms' is too often: 1s at least"),
-        (("--every", "1h", "--dry-run"), "without --dry-run and --json"),
-        (("--every", "1h", "--json"), "without --dry-run and --json"),
-        (("--every", "1h", "--retention", "ticks=soon"), "'soon' is no duration"),
+        (("--every", "soon"), "'soon' is not a duration"),
+        (("--every", "0s"), "'0s' is not a duration"),
+        (("--every", "500ms"), "'500ms' is too often: use 1s or more"),
+        (("--every", "1h", "--dry-run"), "neither --dry-run nor --json"),
+        (("--every", "1h", "--json"), "neither --dry-run nor --json"),
+        (("--every", "1h", "--retention", "ticks=soon"), "'soon' is not a duration"),
     ],
 )
 def test_a_service_that_cannot_be_is_a_usage_error(words: tuple[str, ...], reason: str, bare: CommandLine) -> None:
@@ -155,6 +155,6 @@ def test_a_service_that_cannot_be_is_a_usage_error(words: tuple[str, ...], reaso
 
 async def test_a_cleanup_beside_another_says_so(committed_db: Database, arbstore: CommandLine) -> None:
     async with committed_db.begin() as store:
-        await store.maintenance.take_turn()
+        await store.maintenance.hold_cleanup_lock()
         result = await asyncio.to_thread(arbstore, "db", "cleanup", exits=1)
     assert "another cleanup of this database is under way" in result.stderr

@@ -17,10 +17,10 @@ from sqlalchemy import text
 from alembic_timescaledb import hypertables
 from arbstore import testing
 from arbstore.database import Database
-from arbstore.deploy import cleanup
-from arbstore.deploy.cleanup import Removed, clean, serve
+from arbstore.deploy.cleanup import cleanup, serve
 from arbstore.errors import CleanupRunningError, ValidationError
 from arbstore.models import Base
+from arbstore.services.maintenance import Cleanup
 from tests.conftest import listing, quote
 
 WAITS = (  # somebody for a lock, in this database: others are tested on the same server
@@ -74,12 +74,12 @@ async def locked(db: Database, table: str) -> AsyncIterator[None]:
         yield
 
 
-def of(removed: list[Removed], table: str) -> Removed:
+def of(removed: list[Cleanup], table: str) -> Cleanup:
     return next(one for one in removed if one.table == table)
 
 
 async def test_a_round_removes_what_is_old_of_every_table_and_tells_of_each(old_rows: Database) -> None:
-    removed = await clean(old_rows)
+    removed = await cleanup(old_rows)
     assert [one.table for one in removed] == TABLES
     for table in (QUOTES, "ticks"):
         assert (of(removed, table).rows, of(removed, table).chunks) in {(OLD, 0), (0, 1)}
@@ -91,9 +91,11 @@ async def test_a_round_removes_what_is_old_of_every_table_and_tells_of_each(old_
 async def test_a_round_takes_as_many_transactions_as_it_needs(
     old_rows: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cleanup, "_ROWS_A_TRANSACTION", 2)
+    monkeypatch.setattr("arbstore.deploy.cleanup._ROWS_A_TRANSACTION", 2)
     told: list[tuple[int, int]] = []
-    await clean(old_rows, progress=lambda table, *done: told.append(done) if table == "ticks" else None)
+    await cleanup(
+        old_rows, progress=lambda done: told.append((done.rows, done.chunks)) if done.table == "ticks" else None
+    )
     assert told in ([(2, 0), (4, 0), (5, 0)], [(0, 1)])
     assert await count(old_rows, "ticks") == 1
 
@@ -103,40 +105,40 @@ async def test_a_retention_that_is_lifted_in_the_middle_of_a_round_holds_at_once
         async with Database(settings=old_rows.settings) as other, other.begin() as store:
             await store.maintenance.set_retention("ticks", None)
 
-    removed = await clean(old_rows, progress=lambda table, *_: testing._in_thread(lift) if table == QUOTES else None)
+    removed = await cleanup(old_rows, progress=lambda done: testing._in_thread(lift) if done.table == QUOTES else None)
     assert of(removed, "ticks").retention is None
     assert (await count(old_rows, QUOTES), await count(old_rows, "ticks")) == (1, OLD + 1)
 
 
 async def test_ages_that_are_given_win_for_this_round(old_rows: Database) -> None:
-    removed = await clean(old_rows, {"ticks": None, QUOTES: 60 * DAY})
+    removed = await cleanup(old_rows, {"ticks": None, QUOTES: 60 * DAY})
     assert (of(removed, "ticks").retention, of(removed, QUOTES).retention) == (None, 60 * DAY)
     assert (await count(old_rows, QUOTES), await count(old_rows, "ticks")) == (OLD + 1, OLD + 1)
 
 
 async def test_ages_of_what_has_none_are_refused_before_anything_goes(old_rows: Database) -> None:
     with pytest.raises(ValidationError):
-        await clean(old_rows, {"symbols": DAY})
+        await cleanup(old_rows, {"symbols": DAY})
     assert await count(old_rows, QUOTES) == OLD + 1
 
 
 async def test_a_round_never_overlaps_another(old_rows: Database) -> None:
     async with locked(old_rows, "ticks"):
-        first = asyncio.create_task(clean(old_rows))
+        first = asyncio.create_task(cleanup(old_rows))
         await until(
             WAITS,
             old_rows,
         )
         with pytest.raises(CleanupRunningError):
-            await clean(old_rows)
+            await cleanup(old_rows)
     assert of(await first, "ticks").retention == 7 * DAY
-    await clean(old_rows)
+    await cleanup(old_rows)
 
 
 async def test_a_round_that_loses_its_connection_is_logged_and_tried_again(
     old_rows: Database, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cleanup, "_RETRY", timedelta(milliseconds=50))
+    monkeypatch.setattr("arbstore.deploy.cleanup._RETRY", timedelta(milliseconds=50))
     caplog.set_level("INFO", "arbstore.deploy.cleanup")
     async with Database(settings=old_rows.settings) as served:
         async with locked(old_rows, "ticks"):
@@ -146,7 +148,7 @@ async def test_a_round_that_loses_its_connection_is_logged_and_tried_again(
                 old_rows,
             )
             async with old_rows.engine.connect() as connection:
-                # Of the cleanup both: the one that waits, and the one that holds the turn.
+                # Both connections of the cleanup: one waits, the other holds the lock.
                 await connection.execute(
                     text(
                         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND"
@@ -154,7 +156,8 @@ async def test_a_round_that_loses_its_connection_is_logged_and_tried_again(
                     )
                 )
             await logged(caplog, "is tried again")
-        await until("SELECT count(*) = 1 FROM ticks", old_rows)
+        await logged(caplog, "of ticks")
+        assert await count(old_rows, "ticks") == 1
         assert not service.done()
         service.cancel()
         with suppress(asyncio.CancelledError):
@@ -168,7 +171,7 @@ async def test_a_service_leaves_a_round_to_whoever_cleans_already(
 ) -> None:
     caplog.set_level("INFO", "arbstore.deploy.cleanup")
     async with old_rows.begin() as store:
-        await store.maintenance.take_turn()
+        await store.maintenance.hold_cleanup_lock()
         service = asyncio.create_task(serve(old_rows, timedelta(milliseconds=50)))
         await logged(caplog, "another cleanup of this database is under way")
         assert await count(old_rows, "ticks") == OLD + 1
@@ -217,24 +220,18 @@ async def service(db: Database) -> AsyncIterator[Service]:
             await process.wait()
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-async def test_the_service_logs_what_it_removed_and_stops_while_it_sleeps(
-    old_rows: Database, number: signal.Signals
-) -> None:
+async def test_the_service_logs_what_it_removed_and_stops_while_it_sleeps(old_rows: Database) -> None:
     async with service(old_rows) as running:
         await running.logs("of ticks")
         await until("SELECT count(*) = 1 FROM ticks", old_rows)
-        assert await running.stop(number) == 0
-    assert "a cleanup each 1h" in running.log
+        assert await running.stop(signal.SIGTERM) == 0
+    assert "cleaning each 1h" in running.log
     assert f"removed {OLD} rows of ticks" in running.log or "removed 1 chunks of ticks" in running.log
     assert running.log.rstrip().endswith("stopped")
     assert "Traceback" not in running.log
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-async def test_the_service_stops_in_the_middle_of_a_round_and_keeps_what_it_has_done(
-    old_rows: Database, number: signal.Signals
-) -> None:
+async def test_the_service_stops_in_the_middle_of_a_round_and_keeps_what_it_has_done(old_rows: Database) -> None:
     waits = (
         "SELECT EXISTS (SELECT FROM pg_stat_activity"
         " WHERE application_name = 'cleanup-service' AND wait_event_type = 'Lock' AND datname = current_database())"
@@ -243,7 +240,7 @@ async def test_the_service_stops_in_the_middle_of_a_round_and_keeps_what_it_has_
         async with locked(old_rows, "ticks"):
             await running.logs(f"of {QUOTES}")
             await until(waits, old_rows)
-            assert await running.stop(number) == 0
+            assert await running.stop(signal.SIGINT) == 0
         await until(
             "SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE application_name = 'cleanup-service'"
             " AND datname = current_database())",
@@ -252,5 +249,5 @@ async def test_the_service_stops_in_the_middle_of_a_round_and_keeps_what_it_has_
     assert (await count(old_rows, QUOTES), await count(old_rows, "ticks")) == (1, OLD + 1)
     assert running.log.rstrip().endswith("stopped")
     assert "Traceback" not in running.log
-    await clean(old_rows)
+    await cleanup(old_rows)
     assert await count(old_rows, "ticks") == 1

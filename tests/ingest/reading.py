@@ -10,7 +10,7 @@ from typing import Any
 from arbstore.database import Database
 from arbstore.ingest import Expired, FileReport, IngestOptions, ingest
 from arbstore.ingest.formats import open_file
-from arbstore.ingest.rows import Row
+from arbstore.ingest.reading import Row
 
 TICKS = (
     ("BINANCE_SPOT", "binance_spot__*", "USDT"),
@@ -41,10 +41,16 @@ def write(path: Path, *lines: str) -> Path:
     return path
 
 
+def excerpt(path: Path, folder: Path, *words: str) -> Path:
+    """Return a copy of a CSV file with its header and the lines that hold one of the words."""
+    header, *lines = path.read_text().splitlines()
+    return write(folder / path.name, header, *(line for line in lines if any(word in line for word in words)))
+
+
 def parsed(path: Path, **options: Any) -> list[Row | str]:
     """Return what each line of the file is, without a database."""
     with open_file(path, IngestOptions(**options)) as file:
-        return [file.parse(item) for item in file.items]
+        return [file.read(item) if item else "blank line" for item in file.items]
 
 
 def rows(path: Path, **options: Any) -> list[Row]:

@@ -99,6 +99,8 @@ async def test_imports_that_register_the_same_symbols_in_opposite_order_both_go_
     files = [tmp_path / "forth.csv", tmp_path / "back.csv"]
     for second, (file, order) in enumerate(zip(files, (bases, bases[::-1]), strict=True)):
         file.write_text(HEADER + "".join(row(second, base) for base in order))
+    async with committed_db.begin() as store:
+        await store.exchanges.add("OANDA_FOREX")  # or one import would wait for the other to register it
 
     async def run(file: Path) -> None:
         async with Database(settings=committed_db.settings) as db:
@@ -119,3 +121,26 @@ async def test_a_price_of_more_digits_than_a_float_has_is_read_as_written(db: Da
     async with db.begin() as store:
         (balance,) = await store.balances.latest()
     assert balance.available_balance == Decimal("1.000000000000000001")
+
+
+async def test_imports_that_register_the_same_exchange_and_symbol_at_once_all_go_in(
+    committed_db: Database, tmp_path: Path
+) -> None:
+    files = [tmp_path / f"{number}.csv" for number in range(4)]
+    for number, file in enumerate(files):
+        file.write_text(
+            "exchange,base,quote,timestamp,bid,ask\n"
+            + "".join(f"OANDA_FOREX,EUR,USD,2024-08-08T12:0{number}:{second:02}Z,1.1,1.2\n" for second in range(60))
+        )
+
+    async def run(file: Path) -> int:
+        # A Database of its own, as another process would have: nothing is shared but the server.
+        async with Database(settings=committed_db.settings) as db:
+            report = await ingest(db, [file], historic())
+            return len(report.total.exchanges) + len(report.total.symbols)
+
+    registered = await asyncio.gather(*(run(file) for file in files))
+    async with committed_db.begin() as store:
+        rows = await store.ticks.history("OANDA_FOREX", "EUR", "USD")
+    assert len(rows) == 240
+    assert sum(registered) == 2

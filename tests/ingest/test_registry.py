@@ -8,10 +8,10 @@ import pytest_asyncio
 
 from arbstore.database import Store
 from arbstore.errors import UnknownSymbolError, ValidationError
-from arbstore.ingest.listings import Catalogue, read_listings
+from arbstore.ingest import read_listings
 from arbstore.ingest.registry import Registry
 from arbstore.ingest.report import Counts
-from arbstore.ingest.rows import ExchangeName, SymbolName
+from arbstore.ingest.symbols import SymbolName
 from arbstore.records import Exchange, Listing, Symbol, SymbolType
 
 _NOW = datetime(2024, 8, 8, tzinfo=UTC)
@@ -34,14 +34,14 @@ def _listing(spelling: str, base: str = "LUNA", delisted_at: datetime | None = N
     )
 
 
-async def _id(store: Store, name: SymbolName | ExchangeName, *listings: Listing, at: datetime = _NOW) -> int:
+async def _id(store: Store, name: SymbolName, *listings: Listing, at: datetime = _NOW) -> int:
     found = await _registry(store, *listings).id_of(name, at)
     assert isinstance(found, int)
     return found
 
 
 def _registry(store: Store, *listings: Listing, counts: Counts | None = None) -> Registry:
-    return Registry(store, Catalogue({"BINANCE_FUTURES": listings}), counts or Counts())
+    return Registry(store, {"BINANCE_FUTURES": listings}, counts or Counts())
 
 
 async def test_the_exchanges_own_spelling_comes_first(store: Store, futures: Exchange) -> None:
@@ -125,18 +125,18 @@ async def _delisted(store: Store, exchange: Exchange, spelling: str, at: datetim
 async def test_an_unknown_exchange_is_registered_once(store: Store) -> None:
     counts = Counts()
     registry = _registry(store, counts=counts)
-    first = await registry.id_of(ExchangeName("NEW_SPOT"), _NOW)
-    assert first == await registry.id_of(ExchangeName("NEW_SPOT"), _NOW)
+    first = await registry.id_of("NEW_SPOT", _NOW)
+    assert first == await registry.id_of("NEW_SPOT", _NOW)
     assert (await store.exchanges.by_enum_one("NEW_SPOT")).id == first
     assert counts.exchanges == ["NEW_SPOT"]
 
 
 async def test_what_is_no_exchange_has_no_id(store: Store) -> None:
-    found = await _registry(store).id_of(ExchangeName("NEW"), _NOW)
+    found = await _registry(store).id_of("NEW", _NOW)
     assert isinstance(found, ValidationError)
     assert found.field == "exchange"
 
 
 async def test_a_name_that_tells_nothing_asks_for_the_listing(store: Store) -> None:
-    with pytest.raises(UnknownSymbolError, match=r"'XBTM'.*Give the listing of BINANCE_FUTURES with --symbols"):
+    with pytest.raises(UnknownSymbolError, match=r"'XBTM'.*Give a listing of BINANCE_FUTURES"):
         await _id(store, SymbolName("BINANCE_FUTURES", "XBTM"))

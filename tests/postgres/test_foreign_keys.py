@@ -27,7 +27,7 @@ ROLE = text("SELECT current_setting('session_replication_role')")
 @pytest.fixture
 async def granted(committed_db: Database) -> AsyncIterator[Database]:
     """A Database that checks foreign keys once a batch; its role is the server's superuser."""
-    foreign_keys._say_once.cache_clear()
+    foreign_keys._warn_once.cache_clear()
     given = committed_db.settings.model_copy(update={"batch_checked_foreign_keys": True})
     async with Database(settings=given) as db:
         yield db

@@ -11,9 +11,14 @@ from alembic_timescaledb import declared, hypertables, server
 from arbstore.database import Database, Store
 from arbstore.errors import ValidationError
 from arbstore.models import Base
-from arbstore.records import Candle, Tick
+from arbstore.records import Balance, Candle, Tick, Trade
 from tests.records.samples import TABLES
-from tests.services.cases import CASES, Case, Market, every_series, open_market
+from tests.services.cases import CASES, Case, Market, open_market
+
+# A series without candles, one whose candles outlive it, and one of exchanges that is kept in parts.
+every_path = pytest.mark.parametrize(
+    "case", [Case(Tick), Case(Trade), Case(Balance)], ids=lambda case: case.kind.__name__
+)
 
 HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)
@@ -43,7 +48,7 @@ async def fill(store: Store, market: Market, case: Case, moments: list[datetime]
     return (await case.service(store).insert(rows)).written
 
 
-@every_series
+@every_path
 async def test_what_has_outlived_its_retention_goes_and_is_counted(store: Store, market: Market, case: Case) -> None:
     name = TABLES[case.kind].name
     retention = RETENTION[name] or 30 * DAY
@@ -54,12 +59,14 @@ async def test_what_has_outlived_its_retention_goes_and_is_counted(store: Store,
     (result,) = [cleaned for cleaned in await store.maintenance.cleanup(given) if cleaned.table == name]
     assert set(await times(store, case)) == set(young)
     assert (result.rows, result.chunks) == ((0, len(old)) if await split(store) else (gone, 0))
+    assert result.older_than is not None
     assert abs(result.older_than - (datetime.now(UTC) - retention)) < timedelta(minutes=1)
 
 
 async def test_every_table_with_a_retention_is_cleaned_by_name(store: Store) -> None:
     cleaned = await store.maintenance.cleanup()
-    assert [result.table for result in cleaned] == sorted(name for name, age in RETENTION.items() if age)
+    assert {result.table: result.retention for result in cleaned} == RETENTION
+    assert [result.table for result in cleaned] == sorted(RETENTION)
     assert {(result.rows, result.chunks) for result in cleaned} == {(0, 0)}
 
 
@@ -70,16 +77,16 @@ async def test_candles_are_kept_for_good_unless_told_otherwise(store: Store, mar
     await store.maintenance.cleanup()
     assert len(await times(store, case)) == 2
     cleaned = await store.maintenance.cleanup({"candles": 3650 * DAY})
-    assert "candles" in [result.table for result in cleaned]
+    assert sum(result.rows + result.chunks for result in cleaned if result.table == "candles") > 0
     assert await times(store, case) == []
 
 
-@every_series
+@every_path
 async def test_none_keeps_a_table_whole(store: Store, market: Market, case: Case) -> None:
     name = TABLES[case.kind].name
     await fill(store, market, case, [datetime(1990, 1, 1, tzinfo=UTC)])
-    cleaned = await store.maintenance.cleanup({name: None})
-    assert name not in [result.table for result in cleaned]
+    (result,) = [cleaned for cleaned in await store.maintenance.cleanup({name: None}) if cleaned.table == name]
+    assert (result.retention, result.older_than, result.rows, result.chunks) == (None, None, 0, 0)
     assert await times(store, case)
 
 
@@ -110,7 +117,7 @@ async def test_a_retention_that_is_no_age_is_refused(store: Store, age: timedelt
     assert caught.value.field == "ticks"
 
 
-@pytest.mark.parametrize("size", [1, 2, 3, 5, 10, 100])
+@pytest.mark.parametrize("size", [1, 3, 10, 100])
 async def test_any_size_of_batch_removes_all_that_is_old(store: Store, market: Market, size: int) -> None:
     case, now = Case(Tick), datetime.now(UTC)
     rows = await fill(store, market, case, [now - 30 * DAY + number * 2 * HOUR for number in range(5)])

@@ -75,14 +75,14 @@ async def test_a_retention_that_was_cleared_keeps_everything(store: Store, marke
     await fill(store, market, 3000 * DAY, DAY)
     found = await store.maintenance.set_retention("ticks", None)
     assert (found.keep_for, found.declared, found.policy, found.cutoff) == (None, 7 * DAY, False, None)
-    assert "ticks" not in [done.table for done in await store.maintenance.cleanup()]
+    await store.maintenance.cleanup()
     assert await ages_left(store) == [3000, 1]
     assert await policy(store) is None
 
 
 async def test_a_table_that_declares_none_can_be_given_one(store: Store) -> None:
     assert (await store.maintenance.set_retention("candles", 400 * DAY)).keep_for == 400 * DAY
-    assert "candles" in [done.table for done in await store.maintenance.cleanup()]
+    assert {done.retention for done in await store.maintenance.cleanup() if done.table == "candles"} == {400 * DAY}
     assert await policy(store, "candles") == (400 * DAY if await runs_jobs(store) else None)
 
 
@@ -163,7 +163,7 @@ async def test_a_retention_that_is_given_wins_over_the_one_that_was_set(store: S
 @pytest.mark.parametrize("table", ["exchanges", "tick", "retention_overrides", ""])
 async def test_only_time_series_have_a_retention(store: Store, table: str) -> None:
     for change in (store.maintenance.set_retention(table, DAY), store.maintenance.reset_retention(table)):
-        with pytest.raises(ValidationError, match="is no time-series table") as caught:
+        with pytest.raises(ValidationError, match="is not a time-series table") as caught:
             await change
         assert caught.value.field == table
 

@@ -9,13 +9,16 @@ from sqlalchemy import delete, func, select, text
 from alembic_timescaledb import declared, server
 from arbstore.database import Database, Store
 from arbstore.models import Base
-from arbstore.records import BookTicker, Candle
+from arbstore.records import Balance, BookTicker, Candle, Tick
 from arbstore.services.maintenance import TableStats
 from tests.conftest import NOON
 from tests.records.samples import TABLES
-from tests.services.cases import Case, Market, every_series, open_market
+from tests.services.cases import Case, Market, open_market
 
 MINUTE = timedelta(minutes=1)
+every_path = pytest.mark.parametrize(
+    "case", [Case(Tick), Case(Candle), Case(Balance)], ids=lambda case: case.kind.__name__
+)
 BOOKS = "book_ticker_snapshots"
 
 
@@ -51,7 +54,7 @@ async def test_an_empty_database_has_no_rows_and_no_times(store: Store) -> None:
         assert stats[4:] == (None, None, 0 if stats.table in split else None)
 
 
-@every_series
+@every_path
 async def test_a_small_table_is_counted_exactly(store: Store, market: Market, case: Case) -> None:
     moments = [NOON + number * MINUTE for number in range(7)]
     await case.service(store).insert([case.row(market, moment) for moment in moments])
@@ -66,7 +69,7 @@ async def test_reference_tables_are_told_by_when_their_rows_were_made(store: Sto
     assert stats.oldest == stats.newest == market.btc.created_at
 
 
-@every_series
+@every_path
 async def test_oldest_and_newest_may_belong_to_any_series_of_any_chunk(
     store: Store, market: Market, case: Case
 ) -> None:

@@ -59,7 +59,8 @@ async def test_a_symbol_that_is_not_active_is_an_error_that_names_its_id(store: 
     later = await store.symbols.add(market.futures.id, perpetual("SOL", expiry=NOON, symbol_type="FUTURE"))
     for exchange, base, symbol in ((market.spot, "BTC", market.btc), (market.futures, "SOL", later)):
         with pytest.raises(
-            UnknownSymbolError, match=rf"is inactive or a dated contract: read its rows by symbol id \({symbol.id}\)"
+            UnknownSymbolError,
+            match=f"is inactive or a dated contract: call history_by_id with one of the ids {symbol.id}",
         ) as caught:
             await store.book_tickers.history(exchange.enum_value, base, "USDT")
         assert caught.value.others == (symbol.id,)
@@ -78,7 +79,7 @@ async def test_what_was_asked_for_is_named_and_an_active_symbol_is_no_other(stor
 async def test_the_ids_of_many_dated_contracts_are_not_all_said(store: Store, market: Market) -> None:
     many = [perpetual("SOL", f"S{day}", symbol_type="FUTURE", expiry=NOON + timedelta(days=day)) for day in range(9)]
     added = await store.symbols.add_many(market.futures.id, many)
-    with pytest.raises(UnknownSymbolError, match=r" and more\)") as caught:
+    with pytest.raises(UnknownSymbolError, match=r" and more$") as caught:
         await store.symbols.by_pair_one(market.futures.id, "SOL", "USDT")
     assert caught.value.others == tuple(symbol.id for symbol in added)
 

@@ -1,20 +1,19 @@
-"""`op.create_continuous_aggregate`, its reversal, what can be altered of one, and its refresh by hand."""
+"""Operations on continuous aggregates."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from datetime import datetime, timedelta
 
-from alembic.operations import Operations
 from sqlalchemy import Connection
 
 from alembic_timescaledb import server
 from alembic_timescaledb.names import DeclarationError, quoted, regclass
 from alembic_timescaledb.operations.hypertables import SetChunkIntervalOp
-from alembic_timescaledb.operations.operation import TimescaleOp, known
+from alembic_timescaledb.operations.operation import TimescaleOp, operation
 from alembic_timescaledb.server import Feature
 
-# A refresh that is under way is told to stop, and takes catalog rows from under the DROP until it has.
+# A running refresh is told to stop, and until it has stopped it takes catalog rows from under the DROP.
 _DROP = """\
 DO $drop$
 BEGIN
@@ -33,151 +32,100 @@ END
 $drop$"""
 
 
-@Operations.register_operation("create_continuous_aggregate")
-@dataclass(frozen=True)
+@operation
+class DropContinuousAggregateOp(TimescaleOp):
+    """Drop a continuous aggregate, with its computed buckets and its policies.
+
+    Reversed by `op.create_continuous_aggregate`.
+
+        op.drop_continuous_aggregate("trades_1h")
+    """
+
+    name = "drop_continuous_aggregate"
+    needs = Feature.AGGREGATES
+    removes = True
+    relation_is = "view"
+
+    def _words(self) -> str:
+        return f"drop the continuous aggregate {self.place} with all that it computed"
+
+    def _sql(self) -> list[str]:
+        return [_DROP.replace("{view}", quoted(self.relation, self.schema))]
+
+
+@operation
 class CreateContinuousAggregateOp(TimescaleOp):
-    """Create a continuous aggregate, empty."""
+    """Create a continuous aggregate of the query, WITH NO DATA: a policy or a refresh fills it.
+
+    The query groups a hypertable, or another aggregate, by `time_bucket`. `chunk_interval` None is TimescaleDB's
+    choice. Unless `materialized_only`, reading the view adds newer rows to the computed buckets. Only the Community
+    edition has aggregates; others get a line in the log. Reversed by `op.drop_continuous_aggregate`.
+
+        op.create_continuous_aggregate(
+            "trades_1h",
+            "SELECT symbol_id, time_bucket('1 hour', timestamp) AS timestamp, max(price) AS high"
+            " FROM trades GROUP BY 1, 2",
+        )
+    """
 
     name = "create_continuous_aggregate"
     needs = Feature.AGGREGATES
+    undone_by = DropContinuousAggregateOp
+    relation_is = "view"
 
-    relation: str
     query: str
     chunk_interval: timedelta | None = field(default=None, kw_only=True)
     materialized_only: bool = field(default=False, kw_only=True)
-    schema: str | None = field(default=None, kw_only=True)
 
-    @classmethod
-    def create_continuous_aggregate(
-        cls,
-        operations: Operations,
-        view: str,
-        query: str,
-        *,
-        chunk_interval: timedelta | None = None,
-        materialized_only: bool = False,
-        schema: str | None = None,
-    ) -> None:
-        """Create a continuous aggregate of the query, WITH NO DATA: a policy fills it, or a refresh.
-
-        The query groups a hypertable, or another aggregate, by `time_bucket`. `chunk_interval` None is TimescaleDB's
-        choice. Unless `materialized_only`, reading the view adds what is not computed yet. Only the Community edition
-        has it; others get a line in the log.
-
-            op.create_continuous_aggregate(
-                "trades_1h",
-                "SELECT symbol_id, time_bucket('1 hour', timestamp) AS timestamp, max(price) AS high"
-                " FROM trades GROUP BY 1, 2",
-            )
-
-        Reversed by `op.drop_continuous_aggregate`.
-        """
-        operations.invoke(
-            cls(view, query, chunk_interval=chunk_interval, materialized_only=materialized_only, schema=schema)
-        )
-
-    def __str__(self) -> str:
-        """Say it."""
+    def _words(self) -> str:
         return f"create the continuous aggregate {self.place}, empty"
 
     def is_ready(self, connection: Connection) -> bool:
-        """Whether what it reads is a hypertable or an aggregate."""
+        """Whether its query reads a hypertable or an aggregate."""
         return server.reads_managed(connection, self.query)
 
-    def statements(self) -> list[str]:
-        """Return its SQL."""
+    def _sql(self) -> list[str]:
         only = str(self.materialized_only).lower()
-        made = [
+        made = (
             f"CREATE MATERIALIZED VIEW IF NOT EXISTS {quoted(self.relation, self.schema)}"
             f" WITH (timescaledb.continuous, timescaledb.materialized_only = {only})"
             f" AS\n{self.query.strip().rstrip(';')}\nWITH NO DATA"
-        ]
-        if self.chunk_interval is not None:
-            made += SetChunkIntervalOp(self.relation, self.chunk_interval, schema=self.schema).statements()
-        return made
+        )
+        if self.chunk_interval is None:
+            return [made]
+        return [made, *SetChunkIntervalOp(self.relation, self.chunk_interval, schema=self.schema).statements()]
 
     def statements_on(self, connection: Connection) -> list[str]:
-        """Return its SQL. Raises DeclarationError where something else has its name, which would be passed over."""
+        """Return its SQL. Raises DeclarationError if another relation has its name, as the SQL would do nothing."""
         kind = server.other_relation(connection, self.relation, self.schema)
         if kind is not None:
             raise DeclarationError(
                 f"continuous aggregate {self.place} cannot be created: there is a {kind} of that name; drop or rename"
                 " it, or give the aggregate another name"
             )
-        return self.statements()
-
-    def reverse(self) -> DropContinuousAggregateOp:
-        """Return its end."""
-        return DropContinuousAggregateOp(self.relation, schema=self.schema, former=self)
+        return self._sql()
 
 
-@Operations.register_operation("drop_continuous_aggregate")
-@dataclass(frozen=True)
-class DropContinuousAggregateOp(TimescaleOp):
-    """Undo `create_continuous_aggregate`."""
-
-    name = "drop_continuous_aggregate"
-    needs = Feature.AGGREGATES
-    removes = True
-
-    relation: str
-    schema: str | None = field(default=None, kw_only=True)
-    former: CreateContinuousAggregateOp | None = field(default=None, kw_only=True, repr=False, compare=False)
-
-    @classmethod
-    def drop_continuous_aggregate(cls, operations: Operations, view: str, *, schema: str | None = None) -> None:
-        """Drop a continuous aggregate, with what it computed and its policies.
-
-            op.drop_continuous_aggregate("trades_1h")
-
-        Reversed by `op.create_continuous_aggregate`.
-        """
-        operations.invoke(cls(view, schema=schema))
-
-    def __str__(self) -> str:
-        """Say it."""
-        return f"drop the continuous aggregate {self.place} with all that it computed"
-
-    def statements(self) -> list[str]:
-        """Return its SQL."""
-        return [_DROP.replace("{view}", quoted(self.relation, self.schema))]
-
-    def reverse(self) -> CreateContinuousAggregateOp:
-        """Return what was there."""
-        return known(self, self.former)
-
-
-@Operations.register_operation("set_materialized_only")
-@dataclass(frozen=True)
+@operation
 class SetMaterializedOnlyOp(TimescaleOp):
-    """Let reading an aggregate add what is not computed yet, or not."""
+    """Let reading an aggregate show only computed buckets (True), or add newer rows to them (False).
+
+    Reversed by its opposite.
+
+        op.set_materialized_only("trades_1h", True)
+    """
 
     name = "set_materialized_only"
     needs = Feature.AGGREGATES
+    relation_is = "view"
 
-    relation: str
     materialized_only: bool
-    schema: str | None = field(default=None, kw_only=True)
 
-    @classmethod
-    def set_materialized_only(
-        cls, operations: Operations, view: str, materialized_only: bool, *, schema: str | None = None
-    ) -> None:
-        """Let reading an aggregate add what is not computed yet (False), or only show what is (True).
-
-            op.set_materialized_only("trades_1h", True)
-
-        Reversed by its opposite.
-        """
-        operations.invoke(cls(view, materialized_only, schema=schema))
-
-    def __str__(self) -> str:
-        """Say it."""
+    def _words(self) -> str:
         shown = "only what is computed" if self.materialized_only else "also what is not computed yet"
         return f"let {self.place} show {shown}"
 
-    def statements(self) -> list[str]:
-        """Return its SQL."""
+    def _sql(self) -> list[str]:
         only = str(self.materialized_only).lower()
         view = quoted(self.relation, self.schema)
         return [f"ALTER MATERIALIZED VIEW {view} SET (timescaledb.materialized_only = {only})"]
@@ -187,57 +135,39 @@ class SetMaterializedOnlyOp(TimescaleOp):
         return replace(self, materialized_only=not self.materialized_only)
 
 
-@Operations.register_operation("refresh_continuous_aggregate")
-@dataclass(frozen=True)
+@operation
 class RefreshContinuousAggregateOp(TimescaleOp):
-    """Compute an aggregate's buckets now, outside the transaction."""
+    """Compute the buckets within [since, until) now; `until` None is without a bound.
+
+    `since` None begins with the oldest rows. It keeps buckets that began before the oldest chunk, because a refresh
+    would erase the buckets of dropped rows. Offline the chunks are unknown, and it prints NULL.
+
+    No transaction can hold a refresh, so it commits what the migration did before. Give it a revision of its own, or
+    make it the last operation of one, and set `transaction_per_migration`. Reversed by nothing: computed buckets do no
+    harm.
+
+        op.refresh_continuous_aggregate("trades_1h", since=datetime(2024, 1, 1, tzinfo=UTC))
+    """
 
     name = "refresh_continuous_aggregate"
     needs = Feature.AGGREGATES
     outside = True
+    relation_is = "view"
 
-    relation: str
     since: datetime | None = field(default=None, kw_only=True)
     until: datetime | None = field(default=None, kw_only=True)
-    schema: str | None = field(default=None, kw_only=True)
 
-    @classmethod
-    def refresh_continuous_aggregate(
-        cls,
-        operations: Operations,
-        view: str,
-        *,
-        since: datetime | None = None,
-        until: datetime | None = None,
-        schema: str | None = None,
-    ) -> None:
-        """Compute the buckets within [since, until) now; `until` None is without a bound.
-
-        `since` None begins with the oldest rows, and leaves buckets that began before the oldest chunk as they are: a
-        refresh over dropped rows would erase what they made. Offline nothing is known of chunks, and NULL is printed.
-
-        It commits what the migration did so far, for no transaction can hold a refresh: give it a revision of its own,
-        or let it be the last operation of one, and set `transaction_per_migration`.
-
-            op.refresh_continuous_aggregate("trades_1h", since=datetime(2024, 1, 1, tzinfo=UTC))
-
-        Reversed by nothing: computed buckets do no harm.
-        """
-        operations.invoke(cls(view, since=since, until=until, schema=schema))
-
-    def __str__(self) -> str:
-        """Say it."""
+    def _words(self) -> str:
         return f"compute {self.place} from {self.since or 'the beginning'} to {self.until or 'the end'}"
 
-    def statements(self) -> list[str]:
-        """Return its SQL."""
+    def _sql(self) -> list[str]:
         return [server.refresh_call(regclass(self.relation, self.schema), self.since, self.until)]
 
     def statements_on(self, connection: Connection) -> list[str]:
-        """Return its SQL, off what was made of rows that are dropped."""
+        """Return its SQL, with a window that keeps the buckets of dropped rows."""
         window = server.refresh_window(connection, self.relation, self.schema, self.since, self.until)
         return [] if window is None else replace(self, since=window[0], until=window[1]).statements()
 
     def reverse(self) -> TimescaleOp:
-        """Raise ValueError: what is computed stays."""
-        raise ValueError(f"{self.name} of {self.place} cannot be reversed: what is computed stays, and does no harm")
+        """Raise ValueError: computed buckets stay."""
+        raise ValueError(f"{self.name} of {self.place} cannot be reversed: computed buckets stay, and do no harm")

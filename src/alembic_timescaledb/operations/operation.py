@@ -1,22 +1,26 @@
-"""What all operations share: what they need of a server, their SQL, and how a revision writes them."""
+"""What all operations share: their function of `op`, what they need of a server, and their line in a revision."""
 
 from __future__ import annotations
 
+import inspect
 import logging
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from contextlib import nullcontext
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, Field, dataclass, field, fields
 from datetime import timedelta
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar, dataclass_transform
 
+from alembic import op
 from alembic.operations import MigrateOperation, Operations
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, text
 
 from alembic_timescaledb import server
+from alembic_timescaledb.names import escaped, regclass
 from alembic_timescaledb.server import Edition, Feature
 
-_Op = TypeVar("_Op", bound=MigrateOperation)
+_Op = TypeVar("_Op", bound="TimescaleOp")
 
 log = logging.getLogger("alembic_timescaledb.operations")
 
@@ -24,70 +28,134 @@ log = logging.getLogger("alembic_timescaledb.operations")
 def edition_of(context: MigrationContext) -> Edition:
     """Return the edition that the migration runs on.
 
-    It is what `context.configure(timescale_edition=...)` said, else what the server has, else, offline, the richest.
+    It is the one that `context.configure(timescale_edition=...)` names, else the server's, or offline the richest.
     """
     given: Edition | None = context.opts.get("timescale_edition")
     if given is not None:
         return given
-    if context.as_sql or context.connection is None:  # under `--sql` there is one, which only prints
+    if context.as_sql or context.connection is None:  # under `--sql` there is a connection, which only prints
         return Edition.COMMUNITY
     return server.edition(context.connection)
 
 
+@dataclass(frozen=True)
 class TimescaleOp(MigrateOperation, ABC):
-    """One operation: a dataclass whose positional fields and keywords are those of its function of `op`.
+    """One operation. `str()` of it tells people what it will do.
 
-    `str()` of it says to people what it does, as a change to come.
+    Its fields are the parameters of its function of `op`, but for those left out of comparisons: only `reverse` reads
+    these. `former` is the operation that made what this one takes away, as autogenerate found it.
     """
 
     name: ClassVar[str]  # of the function of `op`
     needs: ClassVar[Feature]
-    removes: ClassVar[bool] = False  # whether it takes away what the server has
-    outside: ClassVar[bool] = False  # whether no transaction can hold it
+    removes: ClassVar[bool] = False  # whether it takes away something that the server has
+    outside: ClassVar[bool] = False  # whether it must run outside a transaction
+    undone_by: ClassVar[type[TimescaleOp] | None] = None  # an operation that knows its relation, and needs no more
+    relation_is: ClassVar[str] = "table"  # how the function calls the parameter `relation`
+    refused: ClassVar[Mapping[str, str]] = {}  # parameters of former releases, and what to do instead
 
     relation: str
-    schema: str | None
+    schema: str | None = field(default=None, kw_only=True)
+    former: TimescaleOp | None = field(default=None, kw_only=True, repr=False, compare=False)
 
     @property
     def place(self) -> str:
-        """The table or view that it is about."""
+        """The table or view that the operation works on."""
         return f"{self.schema}.{self.relation}" if self.schema else self.relation
 
+    def __str__(self) -> str:
+        """Tell what it will do."""
+        return self._words()
+
     @abstractmethod
+    def _words(self) -> str: ...
+
+    @abstractmethod
+    def _sql(self) -> list[str]: ...
+
     def statements(self) -> list[str]:
         """Return its SQL."""
+        return self._sql()
 
     def statements_on(self, _connection: Connection) -> list[str]:
-        """Return its SQL for a server as it is. Raises DeclarationError where it could not be done."""
-        return self.statements()
+        """Return its SQL for this server. Raises DeclarationError if the server could not do it."""
+        return self._sql()
+
+    def _call(self, function: str, how: str = "SELECT", **options: str) -> str:
+        given = [regclass(self.relation, self.schema), *(f"{name} => {value}" for name, value in options.items())]
+        return f"{how} {function}({', '.join(given)})"
 
     def lack(self, edition: Edition) -> str:
-        """Return what the edition leaves undone, as a line for the log."""
+        """Return the line for the log that tells what the edition leaves undone."""
         return f"left out, as the {edition} edition has no {self.needs}: {self}"
 
     def is_ready(self, connection: Connection) -> bool:
-        """Whether what it works on is there: a table deployed on a poorer edition may be an ordinary one."""
+        """Whether its relation is a hypertable or an aggregate, not an ordinary table from a poorer edition."""
         return server.is_managed(connection, self.relation, self.schema)
 
-    @abstractmethod
     def reverse(self) -> TimescaleOp:
-        """Return what undoes it. Raises ValueError where nothing does, or autogenerate alone knows what was there."""
+        """Return the operation that undoes it. Raises ValueError if none does, or if only autogenerate knows it."""
+        if self.undone_by is not None:
+            return self.undone_by(self.relation, schema=self.schema, former=self)
+        if self.former is None:
+            raise ValueError(
+                f"{self.name} of {self.place} cannot be reversed: only autogenerate knows what it took away;"
+                " write the operation that brings it back"
+            )
+        return self.former
 
     def to_diff_tuple(self) -> tuple[Any, ...]:
         """Return what `alembic check` prints."""
         return (self.name, self.place, str(self))
 
+    @classmethod
+    def parameters(cls) -> list[Field[Any]]:
+        """Return the fields that are parameters of its function of `op`, the schema last."""
+        return sorted((one for one in fields(cls) if one.compare), key=lambda one: one.name == "schema")
+
+    @classmethod
+    def signature(cls) -> inspect.Signature:
+        """Return the signature of its function of `op`."""
+        return inspect.Signature([cls._parameter(one) for one in cls.parameters()], return_annotation="None")
+
+    @classmethod
+    def _parameter(cls, one: Field[Any]) -> inspect.Parameter:
+        name = cls.relation_is if one.name == "relation" else one.name
+        kind = inspect.Parameter.KEYWORD_ONLY if one.kw_only else inspect.Parameter.POSITIONAL_OR_KEYWORD
+        default = inspect.Parameter.empty if one.default is MISSING else one.default
+        return inspect.Parameter(name, kind, default=default, annotation=one.type)
+
+    @classmethod
+    def invoked(cls, operations: Operations, *arguments: Any, **keywords: Any) -> None:
+        """Do it, with the arguments of its function of `op`."""
+        for name in filter(keywords.__contains__, cls.refused):
+            raise TypeError(f"{cls.name}: {name} is not supported: {cls.refused[name]}")
+        given = cls.signature().bind(*arguments, **keywords).arguments
+        operations.invoke(cls(given.pop(cls.relation_is), **given))
+
     def arguments(self) -> list[str]:
-        """Return its arguments as Python, those left at their defaults and those that only `reverse` reads out."""
-        found = []
-        for field in fields(self):  # type: ignore[arg-type] # each operation is a dataclass
-            value = getattr(self, field.name)
-            if field.kw_only and field.compare:
-                if value != field.default or field.default is MISSING:
-                    found.append(f"{field.name}={_python(value)}")
-            elif field.compare:
-                found.append(_python(value))
-        return found
+        """Return the arguments of its function of `op` as Python, without those left at their defaults."""
+        given = [(one, getattr(self, one.name)) for one in self.parameters()]
+        return [
+            f"{one.name}={_python(value)}" if one.kw_only else _python(value)
+            for one, value in given
+            if value != one.default or one.default is MISSING
+        ]
+
+
+@dataclass_transform(frozen_default=True, field_specifiers=(field,))
+def operation(cls: type[_Op]) -> type[_Op]:
+    """Make the class a frozen dataclass, and give `op` a function with its name, fields and documentation."""
+    made = dataclass(frozen=True)(cls)
+    Operations.register_operation(made.name, "invoked")(made)
+    itself = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    signature = made.signature()
+    method: Any = getattr(Operations, made.name)
+    method.__signature__ = signature.replace(parameters=[itself, *signature.parameters.values()])
+    function: Any = getattr(op, made.name)
+    function.__signature__ = signature
+    function.__doc__ = method.__doc__ = made.__doc__
+    return made
 
 
 def _python(value: object) -> str:
@@ -110,43 +178,28 @@ def _run(operations: Operations, op: Any) -> None:
     connection = None if context.as_sql else context.connection
     if connection is not None and not op.is_ready(connection):
         if not op.removes:
-            log.info("%s is no hypertable yet, so this waits until it is: %s", op.place, op)
+            log.info("%s is not a hypertable yet, so this waits until it is: %s", op.place, op)
         return
     with context.autocommit_block() if op.outside else nullcontext():
         for statement in op.statements() if connection is None else op.statements_on(connection):
-            operations.execute(text(server.escaped(statement)))
+            operations.execute(text(escaped(statement)))
 
 
 @dataclass(frozen=True)
 class GoneWithRelationOp(TimescaleOp):
-    """Stands for what goes when its table or view is dropped: nothing to do, and no line of a revision."""
+    """Stands for `former`, which goes when its table or view is dropped: it does nothing, and no revision shows it."""
 
     name = "gone_with_relation"
     needs = Feature.HYPERTABLES
     removes = True
 
-    former: TimescaleOp
+    def _words(self) -> str:
+        return f"gone with {self.place}: {self.former}"
 
-    @property
-    def place(self) -> str:
-        """The table or view that it is about."""
-        return self.former.place
-
-    def __str__(self) -> str:
-        """Say it."""
-        return f"gone with {self.former.place}: {self.former}"
-
-    def statements(self) -> list[str]:
-        """Return no SQL."""
+    def _sql(self) -> list[str]:
         return []
 
-    def reverse(self) -> TimescaleOp:
-        """Return what was there."""
-        return self.former
 
-
-def known(op: TimescaleOp, former: _Op | None) -> _Op:
-    """Return the operation that undoes `op`, as autogenerate found it; by hand there is none to know."""
-    if former is None:
-        raise ValueError(f"{op.name} of {op.place} cannot be reversed: what it took away is not known")
-    return former
+def gone_with_relation(former: TimescaleOp) -> GoneWithRelationOp:
+    """Return the operation that stands for the end of `former` with its relation."""
+    return GoneWithRelationOp(former.relation, schema=former.schema, former=former)

@@ -1,201 +1,179 @@
-"""The policies: retention, and the refresh of aggregates."""
+"""The policies: background jobs that drop rows, move chunks to the columnstore, and refresh aggregates."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import ClassVar
 
-from alembic.operations import Operations
 from sqlalchemy import Connection
 
 from alembic_timescaledb import server
-from alembic_timescaledb.names import interval, regclass, spoken
-from alembic_timescaledb.operations.operation import TimescaleOp, known
+from alembic_timescaledb.names import interval, spoken
+from alembic_timescaledb.operations.operation import TimescaleOp, operation
 from alembic_timescaledb.server import Edition, Feature
 
 
-@Operations.register_operation("add_continuous_aggregate_policy")
-@dataclass(frozen=True)
-class AddContinuousAggregatePolicyOp(TimescaleOp):
-    """Let the server refresh an aggregate."""
-
-    name = "add_continuous_aggregate_policy"
-    needs = Feature.AGGREGATES
-
-    relation: str
-    start_offset: timedelta | None = field(kw_only=True)
-    end_offset: timedelta = field(kw_only=True)
-    every: timedelta = field(kw_only=True)
-    schema: str | None = field(default=None, kw_only=True)
-
-    @classmethod
-    def add_continuous_aggregate_policy(
-        cls,
-        operations: Operations,
-        view: str,
-        *,
-        start_offset: timedelta | None,
-        end_offset: timedelta,
-        every: timedelta,
-        schema: str | None = None,
-    ) -> None:
-        """Let the server compute anew, each `every`, what lies from `start_offset` to `end_offset` before now.
-
-        `start_offset` None begins with the oldest row. A policy that is there stays.
-
-            op.add_continuous_aggregate_policy(
-                "trades_1h",
-                start_offset=timedelta(days=1),
-                end_offset=timedelta(hours=1),
-                every=timedelta(minutes=30),
-            )
-
-        Reversed by `op.remove_continuous_aggregate_policy`.
-        """
-        operations.invoke(cls(view, start_offset=start_offset, end_offset=end_offset, every=every, schema=schema))
-
-    def __str__(self) -> str:
-        """Say it."""
-        start = "the beginning" if self.start_offset is None else f"{spoken(self.start_offset)} ago"
-        end = f"{spoken(self.end_offset)} ago" if self.end_offset else "now"
-        return f"refresh {self.place} every {spoken(self.every)}, from {start} to {end}"
-
-    def statements(self) -> list[str]:
-        """Return its SQL."""
-        start = "NULL" if self.start_offset is None else interval(self.start_offset)
-        return [
-            f"SELECT add_continuous_aggregate_policy({regclass(self.relation, self.schema)}, start_offset => {start},"
-            f" end_offset => {interval(self.end_offset)}, schedule_interval => {interval(self.every)},"
-            " if_not_exists => true)"
-        ]
-
-    def reverse(self) -> RemoveContinuousAggregatePolicyOp:
-        """Return its removal."""
-        return RemoveContinuousAggregatePolicyOp(self.relation, schema=self.schema, former=self)
-
-
-@Operations.register_operation("remove_continuous_aggregate_policy")
-@dataclass(frozen=True)
-class RemoveContinuousAggregatePolicyOp(TimescaleOp):
-    """Undo `add_continuous_aggregate_policy`."""
-
-    name = "remove_continuous_aggregate_policy"
-    needs = Feature.AGGREGATES
-    removes = True
-
-    relation: str
-    schema: str | None = field(default=None, kw_only=True)
-    former: AddContinuousAggregatePolicyOp | None = field(default=None, kw_only=True, repr=False, compare=False)
-
-    @classmethod
-    def remove_continuous_aggregate_policy(
-        cls, operations: Operations, view: str, *, schema: str | None = None
-    ) -> None:
-        """Refresh the aggregate no more by itself.
-
-            op.remove_continuous_aggregate_policy("trades_1h")
-
-        Reversed by `op.add_continuous_aggregate_policy`.
-        """
-        operations.invoke(cls(view, schema=schema))
-
-    def __str__(self) -> str:
-        """Say it."""
-        return f"refresh {self.place} no more"
-
-    def statements(self) -> list[str]:
-        """Return its SQL."""
-        return [f"SELECT remove_continuous_aggregate_policy({regclass(self.relation, self.schema)}, if_exists => true)"]
-
-    def reverse(self) -> AddContinuousAggregatePolicyOp:
-        """Return the policy that was there."""
-        return known(self, self.former)
-
-
-@Operations.register_operation("add_retention_policy")
-@dataclass(frozen=True)
-class AddRetentionPolicyOp(TimescaleOp):
-    """Let the server drop chunks whose rows are all older than `drop_after`."""
-
-    name = "add_retention_policy"
-    needs = Feature.RETENTION
-
-    relation: str
-    drop_after: timedelta = field(kw_only=True)
-    schema: str | None = field(default=None, kw_only=True)
-
-    @classmethod
-    def add_retention_policy(
-        cls, operations: Operations, table: str, *, drop_after: timedelta, schema: str | None = None
-    ) -> None:
-        """Let the server drop chunks whose rows are all older than `drop_after`; `table` may be an aggregate.
-
-        An edition without background jobs gets a line in the log instead. A policy that is there stays, but
-        for one by when chunks were created (`drop_created_before`), which is replaced.
-
-            op.add_retention_policy("trades", drop_after=timedelta(days=7))
-
-        Reversed by `op.remove_retention_policy`.
-        """
-        operations.invoke(cls(table, drop_after=drop_after, schema=schema))
-
-    def __str__(self) -> str:
-        """Say it."""
-        return f"drop rows of {self.place} after {spoken(self.drop_after)}"
-
-    def lack(self, edition: Edition) -> str:
-        """Say what is left to others."""
-        return f"{self.place} gets no retention policy ({spoken(self.drop_after)}): the {edition} edition runs no jobs"
-
-    def statements(self) -> list[str]:
-        """Return its SQL."""
-        relation = regclass(self.relation, self.schema)
-        return [
-            f"SELECT add_retention_policy({relation}, drop_after => {interval(self.drop_after)}, if_not_exists => true)"
-        ]
-
-    def statements_on(self, connection: Connection) -> list[str]:
-        """Return its SQL; a policy by the chunks' creation gives way to it."""
-        by_creation = server.policies_by_creation(connection, self.relation, self.schema)
-        former = self.reverse().statements() if "policy_retention" in by_creation else []
-        return [*former, *self.statements()]
-
-    def reverse(self) -> RemoveRetentionPolicyOp:
-        """Return its removal."""
-        return RemoveRetentionPolicyOp(self.relation, schema=self.schema, former=self)
-
-
-@Operations.register_operation("remove_retention_policy")
-@dataclass(frozen=True)
+@operation
 class RemoveRetentionPolicyOp(TimescaleOp):
-    """Undo `add_retention_policy`."""
+    """Stop dropping chunks by age; `table` may be an aggregate.
+
+    Reversed by `op.add_retention_policy`.
+
+        op.remove_retention_policy("trades")
+    """
 
     name = "remove_retention_policy"
     needs = Feature.RETENTION
     removes = True
 
-    relation: str
-    schema: str | None = field(default=None, kw_only=True)
-    former: AddRetentionPolicyOp | None = field(default=None, kw_only=True, repr=False, compare=False)
-
-    @classmethod
-    def remove_retention_policy(cls, operations: Operations, table: str, *, schema: str | None = None) -> None:
-        """Let nothing be dropped by itself any more; `table` may be an aggregate.
-
-            op.remove_retention_policy("trades")
-
-        Reversed by `op.add_retention_policy`.
-        """
-        operations.invoke(cls(table, schema=schema))
-
-    def __str__(self) -> str:
-        """Say it."""
+    def _words(self) -> str:
         return f"drop no rows of {self.place} any more"
 
-    def statements(self) -> list[str]:
-        """Return its SQL."""
-        return [f"SELECT remove_retention_policy({regclass(self.relation, self.schema)}, if_exists => true)"]
+    def _sql(self) -> list[str]:
+        return [self._call("remove_retention_policy", if_exists="true")]
 
-    def reverse(self) -> AddRetentionPolicyOp:
-        """Return the policy that was there."""
-        return known(self, self.former)
+
+@operation
+class RemoveColumnstorePolicyOp(TimescaleOp):
+    """Stop moving chunks to the columnstore; the chunks in it stay there.
+
+    Reversed by `op.add_columnstore_policy`.
+
+        op.remove_columnstore_policy("trades")
+    """
+
+    name = "remove_columnstore_policy"
+    needs = Feature.COLUMNSTORE
+    removes = True
+
+    def _words(self) -> str:
+        return f"move no more rows of {self.place} to the columnstore"
+
+    def _sql(self) -> list[str]:
+        return [self._call("remove_columnstore_policy", "CALL", if_exists="true")]
+
+
+@operation
+class RemoveContinuousAggregatePolicyOp(TimescaleOp):
+    """Stop refreshing the aggregate.
+
+    Reversed by `op.add_continuous_aggregate_policy`.
+
+        op.remove_continuous_aggregate_policy("trades_1h")
+    """
+
+    name = "remove_continuous_aggregate_policy"
+    needs = Feature.AGGREGATES
+    removes = True
+    relation_is = "view"
+
+    def _words(self) -> str:
+        return f"refresh {self.place} no more"
+
+    def _sql(self) -> list[str]:
+        return [self._call("remove_continuous_aggregate_policy", if_exists="true")]
+
+
+@dataclass(frozen=True)
+class _PolicyByAgeOp(TimescaleOp):
+    procedure: ClassVar[str]
+
+    def statements_on(self, connection: Connection) -> list[str]:
+        """Return its SQL; it replaces a policy that goes by the creation of chunks."""
+        by_creation = server.policies_by_creation(connection, self.relation, self.schema)
+        former = self.reverse().statements() if self.procedure in by_creation else []
+        return [*former, *self._sql()]
+
+
+@operation
+class AddRetentionPolicyOp(_PolicyByAgeOp):
+    """Let the server drop chunks whose rows are all older than `drop_after`; `table` may be an aggregate.
+
+    An edition without background jobs gets a line in the log instead. An existing policy stays, unless it goes by the
+    creation of chunks (`drop_created_before`): then this one replaces it. Reversed by `op.remove_retention_policy`.
+
+        op.add_retention_policy("trades", drop_after=timedelta(days=7))
+    """
+
+    name = "add_retention_policy"
+    needs = Feature.RETENTION
+    undone_by = RemoveRetentionPolicyOp
+    procedure = "policy_retention"
+
+    drop_after: timedelta = field(kw_only=True)
+
+    def _words(self) -> str:
+        return f"drop rows of {self.place} after {spoken(self.drop_after)}"
+
+    def lack(self, edition: Edition) -> str:
+        """Return the line for the log: nothing drops the rows."""
+        return f"{self.place} gets no retention policy ({spoken(self.drop_after)}): the {edition} edition runs no jobs"
+
+    def _sql(self) -> list[str]:
+        return [self._call("add_retention_policy", drop_after=interval(self.drop_after), if_not_exists="true")]
+
+
+@operation
+class AddColumnstorePolicyOp(_PolicyByAgeOp):
+    """Let the server store chunks by column once all their rows are older than `after`.
+
+    The table, or an aggregate, has the columnstore enabled. An existing policy stays, unless it goes by the creation of
+    chunks (`created_before`): then this one replaces it. Reversed by `op.remove_columnstore_policy`.
+
+        op.add_columnstore_policy("trades", after=timedelta(hours=6))
+    """
+
+    name = "add_columnstore_policy"
+    needs = Feature.COLUMNSTORE
+    undone_by = RemoveColumnstorePolicyOp
+    procedure = "policy_compression"
+
+    after: timedelta = field(kw_only=True)
+
+    def _words(self) -> str:
+        return f"move rows of {self.place} to the columnstore after {spoken(self.after)}"
+
+    def _sql(self) -> list[str]:
+        return [self._call("add_columnstore_policy", "CALL", after=interval(self.after), if_not_exists="true")]
+
+
+@operation
+class AddContinuousAggregatePolicyOp(TimescaleOp):
+    """Let the server compute an aggregate anew each `every`, from `start_offset` to `end_offset` before now.
+
+    `start_offset` None begins with the oldest row. An existing policy stays. Reversed by
+    `op.remove_continuous_aggregate_policy`.
+
+        op.add_continuous_aggregate_policy(
+            "trades_1h",
+            start_offset=timedelta(days=1),
+            end_offset=timedelta(hours=1),
+            every=timedelta(minutes=30),
+        )
+    """
+
+    name = "add_continuous_aggregate_policy"
+    needs = Feature.AGGREGATES
+    undone_by = RemoveContinuousAggregatePolicyOp
+    relation_is = "view"
+
+    start_offset: timedelta | None = field(kw_only=True)
+    end_offset: timedelta = field(kw_only=True)
+    every: timedelta = field(kw_only=True)
+
+    def _words(self) -> str:
+        start = "the beginning" if self.start_offset is None else f"{spoken(self.start_offset)} ago"
+        end = f"{spoken(self.end_offset)} ago" if self.end_offset else "now"
+        return f"refresh {self.place} every {spoken(self.every)}, from {start} to {end}"
+
+    def _sql(self) -> list[str]:
+        return [
+            self._call(
+                "add_continuous_aggregate_policy",
+                start_offset="NULL" if self.start_offset is None else interval(self.start_offset),
+                end_offset=interval(self.end_offset),
+                schedule_interval=interval(self.every),
+                if_not_exists="true",
+            )
+        ]

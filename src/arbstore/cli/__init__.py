@@ -1,4 +1,4 @@
-"""The way in of the command `arbstore`: `app` holds its commands."""
+"""The command `arbstore`: parses what is typed, calls one function of the library, and prints what it returns."""
 
 from __future__ import annotations
 
@@ -15,5 +15,5 @@ def main() -> None:
         if (error.name or "").partition(".")[0] not in _EXTRA:
             raise
         sys.stderr.write("arbstore: the command line is not installed: pip install 'arbstore[cli]'\n")
-        raise SystemExit(3) from error  # 3 as in `failures`, which needs neither of them but says more
+        raise SystemExit(3) from error  # as `command.UNREADY`, which cannot be imported here
     app()

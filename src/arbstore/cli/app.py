@@ -1,4 +1,4 @@
-"""The commands of `arbstore`, and the options that all of them take."""
+"""The list of the commands of `arbstore`, and the options that all of them take."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from arbstore.cli import demo, failures, ingest, schema, series, status, symbols, sync, upkeep
-from arbstore.cli.command import Options, guarded
+from arbstore.cli import demo, ingest, schema, series, upkeep
+from arbstore.cli.command import MEANINGS, Options, guarded
 
 _FLAGS = ("--json", "--debug")
-_ALSO = "Also takes --database URL, --json and --debug: see `arbstore --help`."
-_CODES = "\n".join(f"{code:>4}  {meaning}" for code, meaning in failures.MEANINGS.items())
+_ALSO = "It also takes --database URL, --json and --debug: see `arbstore --help`."
+_CODES = "\n".join(f"{code:>4}  {meaning}" for code, meaning in MEANINGS.items())
 
 
 class _Root(TyperGroup):
-    """Takes its own options after the command too: nobody remembers which side of it they belong on."""
+    """Takes the common options after the command too: nobody remembers on which side they belong."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         return super().parse_args(ctx, _hoisted(args))
@@ -36,7 +36,7 @@ def _hoisted(args: list[str]) -> list[str]:
             front.append(word)
         elif word == "--database":
             if (url := next(words, None)) is None:
-                raise typer.BadParameter("wants a URL", param_hint=word)
+                raise typer.BadParameter("needs a URL", param_hint=word)
             front += [word, url]
         else:
             rest.append(word)
@@ -49,19 +49,20 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    epilog=f"\b\nExit codes:\n{_CODES}",  # \b: these lines are not filled up
+    epilog=f"\b\nExit codes:\n{_CODES}",  # \b keeps these lines as they are
 )
 db = typer.Typer(
-    no_args_is_help=True, rich_markup_mode=None, help="Deploy the schema, look at it, and remove what is old."
+    no_args_is_help=True, rich_markup_mode=None, help="Deploy the schema, look at the database, and remove old rows."
 )
 
 _COMMANDS: dict[typer.Typer, tuple[Callable[..., None], ...]] = {
-    app: (demo.demo, ingest.ingest, series.latest, series.history, symbols.symbols),
-    db: (schema.upgrade, schema.current, status.status, sync.sync, upkeep.stats, upkeep.retention, upkeep.cleanup),
+    app: (demo.demo, ingest.ingest, series.latest, series.history, series.symbols),
+    db: (schema.upgrade, schema.current, schema.status, schema.align, upkeep.stats, upkeep.retention, upkeep.cleanup),
 }
 for group, functions in _COMMANDS.items():
     for function in functions:
         group.command(epilog=_ALSO)(guarded(function))
+db.command(hidden=True)(guarded(schema.sync))
 app.add_typer(db, name="db")
 
 
@@ -78,26 +79,23 @@ def arbstore(
         str | None,
         typer.Option(
             metavar="URL",
-            help="postgresql://user@host:5432/name, or embedded: (embedded:/path), which needs no server. Without it:"
-            " ARBSTORE_DATABASE_URL or POSTGRES_HOST and its kin, from the environment or .env; without those the"
-            " embedded one. Passwords belong there, not here, where every user of the machine can read them.",
+            help="The database: postgresql://user@host:5432/name, or embedded: (embedded:/path), which needs no server."
+            " By default, ARBSTORE_DATABASE_URL or the POSTGRES_* variables name it, in the environment or .env; else"
+            " it is the embedded one. Keep passwords out of the command line, where other users can see them.",
         ),
     ] = None,
     json: Annotated[
         bool,
-        typer.Option(
-            "--json",
-            help="One JSON document on stdout, and nothing else: decimals are strings, times ISO 8601 in UTC.",
-        ),
+        typer.Option("--json", help="Print one JSON document: decimals are strings, times are ISO 8601 in UTC."),
     ] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of what fails.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
     show_version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
-    """Store and look at what crypto exchanges say: quotes, trades, funding, balances and candles.
+    """Store and read crypto market data: quotes, trades, funding rates, balances and candles.
 
-    `arbstore demo` shows it at work. These options stand before the command or after it.
+    Try `arbstore demo` first. The options below may stand before the command or after it.
     """
-    logging.getLogger("stamina").setLevel(logging.ERROR)  # retries are no news: what comes of them is
+    logging.getLogger("stamina").setLevel(logging.ERROR)  # only the outcome of retries is of interest
     context.obj = Options(database, json, debug)

@@ -1,7 +1,8 @@
-"""`arbstore ingest`: files of recordings into the database, and what became of every line."""
+"""`arbstore ingest`: writes files into the database, and shows what became of every line."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,63 +10,47 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from arbstore.cli import show
-from arbstore.cli.command import options_of, parsed, run, settings_of
-from arbstore.cli.schema import deploy
-from arbstore.cli.series import Kind
-from arbstore.cli.times import read_offset
+from arbstore.cli.command import answer, option, run
+from arbstore.cli.series import read_kind
 from arbstore.ingest import Clock, Expired, IngestOptions
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from arbstore.database import Database
     from arbstore.ingest import Counts, FileReport, IngestReport, RegisteredSymbol
 
 _SHOWN_SYMBOLS = 20
+_FILES = "Recordings (.jsonl), tables (.csv, .ndjson, .parquet), Lean's .zip; .gz too."
+_UtcOffset = Annotated[
+    timedelta | None, option("OFFSET", "Of times without a zone: +03:00 if ahead of UTC.", read=show.read_offset)
+]
 
 
 def ingest(
     context: typer.Context,
-    files: Annotated[
-        list[Path],
-        typer.Argument(
-            metavar="FILES", help="Recordings (.jsonl), tables (.csv, .ndjson, .parquet), Lean's .zip; .gz too."
-        ),
-    ],
-    exchange: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Whose they are, such as BINANCE_FUTURES, where they do not say.")
-    ] = None,
-    clock: Annotated[Clock, typer.Option(help="Whose clock dates the messages of a recording.")] = Clock.EXCHANGE,
-    symbols: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="A listing (.csv) to register unknown symbols from.")
-    ] = None,
-    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Count malformed lines instead of stopping.")] = False,
-    kind: Annotated[
-        Kind | None, typer.Option(metavar="KIND", help="What the rows of a table are, where its columns do not tell.")
-    ] = None,
-    utc_offset: Annotated[
-        timedelta | None,
-        typer.Option(parser=parsed(read_offset), metavar="OFFSET", help="Of times without a zone: +03:00."),
-    ] = None,
-    timeframe: Annotated[
-        str | None, typer.Option(metavar="LENGTH", help="Length of bars whose file does not name it, such as 1m.")
-    ] = None,
+    files: Annotated[list[Path], typer.Argument(metavar="FILES", help=_FILES)],
+    exchange: Annotated[str | None, option("NAME", "The exchange, if the files do not name it: BINANCE_SPOT.")] = None,
+    clock: Annotated[Clock, option(None, "For recordings: whose clock dates the messages.")] = Clock.EXCHANGE,
+    symbols: Annotated[Path | None, option("FILE", "A listing (.csv) that describes unknown symbols.")] = None,
+    skip_bad: Annotated[bool, option(None, "Count malformed lines instead of stopping.", "--skip-bad")] = False,
+    kind: Annotated[str | None, option("KIND", "What a table's rows are: trades, candles, …", read=read_kind)] = None,
+    utc_offset: _UtcOffset = None,
+    timeframe: Annotated[str | None, option("LENGTH", "Of candles, if the file does not name it: 1m.")] = None,
     keep: Annotated[
-        bool,
-        typer.Option("--keep", help="Of rows that are older than what their table keeps: keep the table for good."),
+        bool, option(None, "With rows older than the retention: keep the table for good.", "--keep")
     ] = False,
-    anyway: Annotated[
-        bool, typer.Option("--anyway", help="Write such rows, which a policy or the next cleanup removes again.")
-    ] = False,
+    anyway: Annotated[bool, option(None, "Write such rows; the next cleanup removes them again.", "--anyway")] = False,
 ) -> None:
     """Write files of recordings into the database.
 
-    The same file again leaves the same rows. Each file goes in whole or not at all; one with rows that are older than
-    what their table keeps (`arbstore db retention`) wants --keep or --anyway. The schema must be there (`arbstore db
-    upgrade`), save on the embedded database, which gets it first.
+    A file is written whole or not at all, and writing it again changes nothing. A file with rows older than their
+    table's retention (see `arbstore db retention`) needs --keep or --anyway. Deploy the schema first, by `arbstore db
+    upgrade`; the embedded database gets it by itself.
     """
-    options = options_of(context)
     if keep and anyway:
-        raise typer.BadParameter("one of them at a time", param_hint="--keep, --anyway")
-    wanted = IngestOptions(
+        raise typer.BadParameter("use only one of them", param_hint="--keep, --anyway")
+    options = IngestOptions(
         exchange=exchange,
         clock=clock,
         symbols=symbols,
@@ -75,46 +60,37 @@ def ingest(
         timeframe=timeframe,
         expired=Expired.KEEP if keep else Expired.ANYWAY if anyway else Expired.REFUSE,
     )
-    report = run(settings_of(options), lambda db: _ingest(db, files, wanted))
-    if options.json:
-        show.print_json({"files": report.files, "total": report.total})
-    else:
-        print_report(report)
+    report = run(context, lambda db: _ingest(db, files, options))
+    answer(context, {"files": report.files, "total": report.total}, lambda: _report(report))
 
 
 async def _ingest(db: Database, files: list[Path], options: IngestOptions) -> IngestReport:
+    from arbstore import migrations
     from arbstore.settings import EMBEDDED
 
     if db.settings.url.drivername == EMBEDDED:
-        done = await deploy(db)
+        done = await migrations.deploy(db)
         if done.applied:
             typer.echo(f"arbstore: deployed the schema ({done.after}) on the embedded database", err=True)
-    return await ingest_shown(db, files, options)
+    return await with_progress(db, files, options)
 
 
-async def ingest_shown(db: Database, files: list[Path], options: IngestOptions) -> IngestReport:
-    """Ingest the files with a progress bar for each."""
+async def with_progress(db: Database, files: list[Path], options: IngestOptions) -> IngestReport:
+    """Ingest the files and show the progress of each."""
     from arbstore.ingest import ingest
 
-    with show.progress() as bars:
-        tasks = {path: bars.add_task(path.name, total=None) for path in files}
-        return await ingest(
-            db,
-            files,
-            options,
-            progress=lambda path, read, size: bars.update(tasks[path], completed=read, total=size),
-        )
+    with show.progress() as update:
+        return await ingest(db, files, options, progress=lambda path, read, size: update(path.name, done=read, of=size))
 
 
-def print_report(report: IngestReport) -> None:
-    """Print what became of every line."""
+def _report(report: IngestReport) -> Iterator[str | Table]:
     total = report.total
-    rows = [{"rows": kind, **result._asdict()} for kind, result in sorted(total.results.items())]
-    bad = [
-        f"malformed: {file.path.name}, line {bad.line}: {bad.reason}" for file in report.files for bad in file.first_bad
-    ]
-    tables = [show.table(map(_file_row, report.files)), *([show.table(rows)] if rows else [])]
-    show.print_people(*tables, *_notes(total), *bad)
+    yield show.table(map(_file_row, report.files))
+    if total.results:
+        yield show.table({"rows": kind, **result._asdict()} for kind, result in sorted(total.results.items()))
+    yield from _notes(total)
+    for file in report.files:
+        yield from (f"malformed: {file.path.name}, line {bad.line}: {bad.reason}" for bad in file.first_bad)
 
 
 def _file_row(file: FileReport) -> dict[str, Any]:
@@ -127,23 +103,19 @@ def _file_row(file: FileReport) -> dict[str, Any]:
     }
 
 
-def _notes(total: Counts) -> list[str]:
-    notes = [f"no market data: {count:,} lines: {reason}" for reason, count in total.ignored.most_common()]
+def _notes(total: Counts) -> Iterator[str]:
+    for reason, count in total.ignored.most_common():
+        yield f"no market data: {count:,} lines: {reason}"
     if total.dated_locally:
-        notes.append(f"dated by the local clock, having no time of the exchange: {total.dated_locally:,} book tickers")
-    notes += [
-        f"older than what {table} keeps, and gone after the next cleanup: {count:,} rows"
-        for table, count in sorted(total.expired.items())
-    ]
-    notes += [
-        f"{table} is kept for good from now on: `arbstore db retention {table} --reset` ends that"
-        for table in total.lifted
-    ]
-    notes += [f"registered exchange {exchange}" for exchange in total.exchanges]
-    notes += [_registered(symbol) for symbol in total.symbols[:_SHOWN_SYMBOLS]]
+        yield f"dated by the recorder's clock, because the exchange sent no time: {total.dated_locally:,} book tickers"
+    for table, count in sorted(total.expired.items()):
+        yield f"older than the retention of {table}, and gone after the next cleanup: {count:,} rows"
+    for table in total.lifted:
+        yield f"{table} is kept for good from now on: `arbstore db retention {table} --reset` ends that"
+    yield from (f"registered exchange {exchange}" for exchange in total.exchanges)
+    yield from map(_registered, total.symbols[:_SHOWN_SYMBOLS])
     if (more := len(total.symbols) - _SHOWN_SYMBOLS) > 0:
-        notes.append(f"registered {more:,} more symbols: `arbstore symbols` lists them")
-    return notes
+        yield f"registered {more:,} more symbols: `arbstore symbols` lists them"
 
 
 def _registered(registered: RegisteredSymbol) -> str:

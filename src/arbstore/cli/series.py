@@ -1,10 +1,9 @@
-"""`arbstore latest` and `history`: what is stored of a market, an account or a collector."""
+"""`arbstore latest`, `history` and `symbols`: shows what is stored of a market, an account or a collector."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime, timedelta
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,85 +11,50 @@ import msgspec
 import typer
 
 from arbstore.cli import show
-from arbstore.cli.command import options_of, parsed, run, settings_of
-from arbstore.cli.export import Target, export
-from arbstore.cli.times import read_duration, read_moment, time_column
+from arbstore.cli.command import answer, flags_of, option, parsed, run
+from arbstore.kinds import BOOK_TICKERS, CANDLES, KINDS, Kind
 from arbstore.records import BookTicker, CandleSource, Snapshot
 
 if TYPE_CHECKING:
     from arbstore.database import Database, Store
+    from arbstore.frames.parquet import Export
 
-
-class Kind(StrEnum):
-    """A kind of time series; the names are those of the services of a Store."""
-
-    BOOK_TICKERS = "book_tickers"
-    TRADES = "trades"
-    FUNDING_RATES = "funding_rates"
-    BALANCES = "balances"
-    TICKS = "ticks"
-    CANDLES = "candles"
-    OPPORTUNITIES = "opportunities"
-    ORDER_FLOW = "order_flow"
-    COLLECTORS = "collectors"
-
-    @property
-    def key(self) -> tuple[str, ...]:
-        """What names one series: the first parameters of `history`, in their order."""
-        return _KEYS.get(self, _PAIR)
-
-
-_PAIR = ("exchange", "base", "quote")
-_KEYS = {
-    Kind.BALANCES: ("exchange", "asset"),
-    Kind.COLLECTORS: ("exchange", "collector"),
-    Kind.CANDLES: (*_PAIR, "timeframe"),
-    Kind.ORDER_FLOW: (*_PAIR, "window_seconds"),
-    Kind.OPPORTUNITIES: (*_PAIR, "sell_exchange"),
-}
-# Of a key these are options of `history`; the others stand in a row.
-_OPTIONS = {"timeframe": "--timeframe", "window_seconds": "--window", "sell_exchange": "--sell-exchange"}
-
-_SHOWN_ROWS = 20
-_SHORT = {"bid_price": "bid", "ask_price": "ask", "window_seconds": "window", "messages_per_second": "per second"}
-# What the first columns say already, or nobody reads.
+_ROWS = 20
+# Columns that repeat the first ones of a table, or that nobody reads.
 _IDS = ("symbol_id", "exchange_id", "buy_exchange_id")
+_SYMBOL = ("id", "exchange", "pair", "exchange_symbol", "symbol_type", "expiry", "contract_size", "is_active")
 _HIDDEN = frozenset((*_IDS, "timestamp", "created_at", "symbol_base", "symbol_quote", "exchange_symbol"))
 
-_Timeframe = Annotated[str | None, typer.Option(metavar="LENGTH", help="Of candles: their length, such as 1m.")]
-_Source = Annotated[
-    CandleSource | None,
-    typer.Option(
-        help="Of candles: as a feed delivered them (the default), or made of our trades or quotes.",
-        case_sensitive=False,
-    ),
-]
-_Window = Annotated[int | None, typer.Option("--window", metavar="SECONDS", help="Of order_flow: the window's length.")]
+
+def read_kind(text: str) -> str:
+    """Return the name of the kind, whose case and hyphens do not matter; raise ValueError for an unknown one."""
+    if (name := text.lower().replace("-", "_")) not in KINDS:
+        raise ValueError(f"{text!r} is not a kind of rows: use one of {', '.join(KINDS)}")
+    return name
+
+
+_Timeframe = Annotated[str | None, option("LENGTH", "For candles: their length, such as 1m.")]
+_Window = Annotated[int | None, option("SECONDS", "For order_flow: the length of windows.", "--window")]
 _Since = Annotated[
-    datetime | None,
-    typer.Option(parser=parsed(read_moment), metavar="TIME", help="From this time on: ISO 8601; UTC if it names none."),
+    datetime | None, option("TIME", "From this time on: ISO 8601, UTC by default.", read=show.read_moment)
 ]
-_Until = Annotated[
-    datetime | None, typer.Option(parser=parsed(read_moment), metavar="TIME", help="Before this time; as --since.")
-]
-_MaxAge = Annotated[
-    timedelta | None,
-    typer.Option(parser=parsed(read_duration), metavar="DURATION", help="Leave out what is older: 5s, 30m, 3d."),
-]
+_Until = Annotated[datetime | None, option("TIME", "Before this time, written like --since.", read=show.read_moment)]
+_MaxAge = Annotated[timedelta | None, option("DURATION", "Leave out older rows: 5s, 30m, 3d.", read=show.read_duration)]
+_Kind = Annotated[str, typer.Argument(metavar="KIND", parser=parsed(read_kind), help="What to show.")]
+_SERIES = "EXCHANGE BASE QUOTE; for balances EXCHANGE ASSET, for collectors EXCHANGE COLLECTOR."
+_SOURCE = "For candles: as a feed sent them (default), or computed from rows."
 
 
 def latest(
     context: typer.Context,
-    kind: Annotated[
-        Kind, typer.Argument(metavar="KIND", help="What to show.", case_sensitive=False)
-    ] = Kind.BOOK_TICKERS,
-    exchange: Annotated[str | None, typer.Option(metavar="NAME", help="An exchange, such as BINANCE_SPOT.")] = None,
-    base: Annotated[str | None, typer.Option(metavar="ASSET", help="What is traded, such as BTC.")] = None,
-    quote: Annotated[str | None, typer.Option(metavar="ASSET", help="What it is priced in, such as USDT.")] = None,
+    kind: _Kind = "book_tickers",
+    exchange: Annotated[str | None, option("NAME", "An exchange, such as BINANCE_SPOT.")] = None,
+    base: Annotated[str | None, option("ASSET", "The asset that is traded, such as BTC.")] = None,
+    quote: Annotated[str | None, option("ASSET", "The asset of the price, such as USDT.")] = None,
     timeframe: _Timeframe = None,
     window_seconds: _Window = None,
-    asset: Annotated[str | None, typer.Option(metavar="ASSET", help="Of balances: the asset.")] = None,
-    collector: Annotated[str | None, typer.Option(metavar="NAME", help="Of collectors: its name.")] = None,
+    asset: Annotated[str | None, option("ASSET", "For balances: the asset.")] = None,
+    collector: Annotated[str | None, option("NAME", "For collectors: its name.")] = None,
     max_age: _MaxAge = None,
 ) -> None:
     """Show the newest row of each series.
@@ -98,46 +62,30 @@ def latest(
     KIND is one of book_tickers (the default), trades, funding_rates, balances, ticks, candles, opportunities,
     order_flow and collectors.
     """
-    filters = _given(kind, exchange=exchange, base=base, quote=quote, asset=asset, collector=collector)
-    filters |= _given(kind, timeframe=timeframe, window_seconds=window_seconds)
-    _show(context, kind, lambda store: getattr(store, kind).latest(**filters, max_age=max_age))
+    of = KINDS[kind]
+    parts = {"timeframe": timeframe, "window_seconds": window_seconds, "asset": asset, "collector": collector}
+    filters = _given(context, of, exchange=exchange, base=base, quote=quote, **parts)
+    _show(context, of, lambda store: store.series(of).latest(**filters, max_age=max_age))
 
 
 def history(
     context: typer.Context,
-    series: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="SERIES",
-            help="[KIND] EXCHANGE BASE QUOTE; of balances EXCHANGE ASSET, of collectors EXCHANGE COLLECTOR.",
-        ),
-    ] = None,
-    symbol_id: Annotated[
-        int | None,
-        typer.Option(metavar="ID", help="In place of EXCHANGE BASE QUOTE: one that `arbstore symbols --all` lists."),
-    ] = None,
+    series: Annotated[list[str] | None, typer.Argument(metavar="[KIND] SERIES", help=_SERIES)] = None,
+    symbol_id: Annotated[int | None, option("ID", "Instead of the series: an id of `arbstore symbols --all`.")] = None,
     since: _Since = None,
     until: _Until = None,
-    limit: Annotated[
-        int | None, typer.Option(min=1, help="At most so many rows, the newest: 20, or with --out all, unless given.")
-    ] = None,
+    limit: Annotated[int | None, option("N", "Only the newest N rows; default 20, with --out all.", min=1)] = None,
     timeframe: _Timeframe = None,
-    source: _Source = None,
+    source: Annotated[CandleSource | None, option(None, _SOURCE, case_sensitive=False)] = None,
     window_seconds: _Window = None,
-    sell_exchange: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Of opportunities: the exchange sold on.")
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write them into this Parquet file (.parquet) instead.")
-    ] = None,
-    force: Annotated[bool, typer.Option("--force", help="With --out: replace the file if there is one.")] = False,
-    floats: Annotated[
-        bool, typer.Option("--floats", help="With --out: balances and funding rates as float64, not as decimals.")
-    ] = False,
+    sell_exchange: Annotated[str | None, option("NAME", "For opportunities: the exchange to sell on.")] = None,
+    out: Annotated[Path | None, option("FILE", "Write to this Parquet file (.parquet).", dir_okay=False)] = None,
+    force: Annotated[bool, option(None, "With --out: replace an existing file.", "--force")] = False,
+    floats: Annotated[bool, option(None, "With --out: float64 instead of exact decimals.", "--floats")] = False,
 ) -> None:
-    """Show the rows of one series, oldest first, or write them into a file.
+    """Show the rows of one series, oldest first.
 
-    Its kind is book_tickers unless the first word is another one, as of `latest`.
+    KIND is book_tickers unless the first word is another kind: see `arbstore latest --help`.
 
     \b
     arbstore history BINANCE_SPOT BTC USDT --since 2024-08-08
@@ -148,79 +96,117 @@ def history(
     arbstore history trades --symbol-id 5
     """
     kind, words = _split(series or [])
-    given = _given(kind, timeframe=timeframe, window_seconds=window_seconds, sell_exchange=sell_exchange)
-    if source is not None and kind is not Kind.CANDLES:
+    given = _given(context, kind, timeframe=timeframe, window_seconds=window_seconds, sell_exchange=sell_exchange)
+    if source is not None and kind is not CANDLES:
         raise _has_none(kind, "--source")
     window: dict[str, Any] = {"since": since, "until": until} | ({} if source is None else {"source": source})
     if symbol_id is None:
-        read, key = "history", _key(kind, words, given)
+        read, key = "history", _key(context, kind, words, given)
+    elif not kind.of_symbols:
+        raise typer.BadParameter(f"{kind.name} belong to an exchange, not to a symbol", param_hint="--symbol-id")
+    elif words:
+        reason = f"replaces EXCHANGE BASE QUOTE, so only a kind may stand before it, not {words[0]!r}"
+        raise typer.BadParameter(reason, param_hint="--symbol-id")
     else:
-        _check_by_id(kind, words, given)
         read, key = "history_by_id", []
         window |= {"symbol_id": symbol_id, **given}
     if out is not None:
-        export(context, Target(out, force=force), kind, key, **window, limit=limit, exact=not floats)
-        return
-    if force or floats:
-        raise typer.BadParameter("is about a file: it wants --out", param_hint="--force" if force else "--floats")
-    _show(context, kind, lambda store: getattr(getattr(store, kind), read)(*key, **window, limit=limit or _SHOWN_ROWS))
+        _check_file(out, force=force)
+        _export(context, out, kind, key, overwrite=force, **window, limit=limit, exact=not floats)
+    elif force or floats:
+        raise typer.BadParameter("goes with --out only", param_hint="--force" if force else "--floats")
+    else:
+        window["limit"] = limit or _ROWS
+        _show(context, kind, lambda store: getattr(store.series(kind), read)(*key, **window))
 
 
-def _split(series: Sequence[str]) -> tuple[Kind, Sequence[str]]:
+def symbols(
+    context: typer.Context,
+    exchange: Annotated[str | None, option("NAME", "Only of this exchange, such as BINANCE_SPOT.")] = None,
+    every: Annotated[bool, option(None, "Also those that are not active any more.", "--all")] = False,
+) -> None:
+    """List the registered symbols."""
+
+    async def work(db: Database) -> list[dict[str, Any]]:
+        async with db.begin() as store:
+            one = () if exchange is None else (await store.exchanges.by_enum_one(exchange),)
+            return [
+                {"exchange": owner.enum_value} | msgspec.structs.asdict(symbol)
+                for owner in one or await store.exchanges.all(active_only=not every)
+                for symbol in await store.symbols.by_exchange(owner.id, active_only=not every)
+            ]
+
+    found = run(context, work)
+    pairs = (row | {"id": str(row["id"]), "pair": show.pair(row["symbol_base"], row["symbol_quote"])} for row in found)
+    answer(context, found, lambda: [show.table(pairs, *_SYMBOL) if found else "no symbols are registered"])
+
+
+def _split(series: Sequence[str]) -> tuple[Kind[Any, Any], Sequence[str]]:
     """Return the kind, and the words that follow it."""
     first = series[0].lower().replace("-", "_") if series else ""
-    return (Kind(first), series[1:]) if first in list(Kind) else (Kind.BOOK_TICKERS, series)
+    return (KINDS[first], series[1:]) if first in KINDS else (BOOK_TICKERS, series)
 
 
-def _key(kind: Kind, words: Sequence[str], given: Mapping[str, Any]) -> list[Any]:
-    """Return what names one series to `history`."""
-    if len(words) + len(given) != len(kind.key):
-        wanted = " ".join(f"{_OPTIONS[name]} …" if name in _OPTIONS else name.upper() for name in kind.key)
-        raise typer.BadParameter(f"{kind} want {wanted}", param_hint="SERIES")
+def _key(context: typer.Context, kind: Kind[Any, Any], words: Sequence[str], given: Mapping[str, Any]) -> list[Any]:
+    """Return what names one series to the service's `history`."""
+    if len(words) + len(given) != len(kind.arguments):
+        flags = flags_of(context)
+        wanted = " ".join(f"{flags[name]} …" if name in flags else name.upper() for name in kind.arguments)
+        raise typer.BadParameter(f"{kind.name} need {wanted}", param_hint="SERIES")
     return [*words, *given.values()]
 
 
-def _check_by_id(kind: Kind, words: Sequence[str], given: Mapping[str, Any]) -> None:
-    """Refuse what `history_by_id` does not take beside the id: of candles alone it takes a timeframe."""
-    if "base" not in kind.key:
-        raise typer.BadParameter(f"{kind} are of an exchange, not of a symbol", param_hint="--symbol-id")
-    if words:
-        reason = f"stands in place of EXCHANGE BASE QUOTE, after a kind at most: what is {words[0]!r}?"
-        raise typer.BadParameter(reason, param_hint="--symbol-id")
-    for name in given:
-        if kind is not Kind.CANDLES:
-            raise typer.BadParameter("goes with EXCHANGE BASE QUOTE, not with --symbol-id", param_hint=_OPTIONS[name])
-
-
-def _given(kind: Kind, **options: Any) -> dict[str, Any]:
-    """Return the options that were given; each must be one of the kind's."""
+def _given(context: typer.Context, kind: Kind[Any, Any], **options: Any) -> dict[str, Any]:
+    """Return the options that were given; each must belong to the kind."""
     given = {name: value for name, value in options.items() if value is not None}
     for name in given:
-        if name not in kind.key:
-            raise _has_none(kind, _OPTIONS.get(name, f"--{name}"))
+        if name not in kind.arguments:
+            raise _has_none(kind, flags_of(context)[name])
     return given
 
 
-def _has_none(kind: Kind, flag: str) -> typer.BadParameter:
-    return typer.BadParameter(f"{kind.replace('_', ' ')} have none", param_hint=flag)
+def _has_none(kind: Kind[Any, Any], flag: str) -> typer.BadParameter:
+    return typer.BadParameter(f"{kind.name} do not have one", param_hint=flag)
 
 
-def _show(context: typer.Context, kind: Kind, read: Callable[[Store], Awaitable[list[Snapshot]]]) -> None:
-    options = options_of(context)
+def _check_file(path: Path, *, force: bool) -> None:
+    """Refuse, before any row is read, a file that cannot be written."""
+    if path.suffix.lower() != ".parquet":
+        raise typer.BadParameter(
+            f"{path} will be a Parquet file: give it a name ending in .parquet", param_hint="--out"
+        )
+    if not path.parent.is_dir():
+        raise typer.BadParameter(f"{path.parent} is not a folder", param_hint="--out")
+    if path.exists() and not force:
+        raise typer.BadParameter(f"{path} exists: --force replaces it", param_hint="--out")
 
+
+def _export(context: typer.Context, path: Path, kind: Kind[Any, Any], key: Sequence[Any], **options: Any) -> None:
+    async def work(db: Database) -> Export:
+        with show.progress() as update:
+
+            def tell(rows: int, size: int) -> None:
+                update(path.name, f"  {rows:,} rows  {show.size(size)}")
+
+            return await db.frames.export(path, kind.name, *key, progress=tell, **options)
+
+    done = run(context, work)
+    document = {"file": done.path, "rows": done.rows, "bytes": done.bytes}
+    answer(context, document, lambda: [f"{done.path}: {done.rows:,} rows, {show.size(done.bytes)}"])
+
+
+def _show(context: typer.Context, kind: Kind[Any, Any], read: Callable[[Store], Awaitable[list[Snapshot]]]) -> None:
     async def work(db: Database) -> tuple[list[Snapshot], dict[int, str]]:
         async with db.begin() as store:
             return await read(store), {found.id: found.enum_value for found in await store.exchanges.all()}
 
-    rows, exchanges = run(settings_of(options), work)
-    if options.json:
-        show.print_json(rows)
-    elif rows:
-        header, times = time_column(row.timestamp for row in rows)
-        cells = [{header: time} | _row(row, exchanges) for row, time in zip(rows, times, strict=True)]
-        show.print_people(show.table(cells))
-    else:
-        show.print_people(f"no {kind.replace('_', ' ')} that fit")
+    rows, exchanges = run(context, work)
+    if not rows:
+        answer(context, rows, lambda: [f"no {kind.name.replace('_', ' ')} found"])
+        return
+    header, times = show.time_column(row.timestamp for row in rows)
+    cells = [{header: time} | _row(row, exchanges) for row, time in zip(rows, times, strict=True)]
+    answer(context, rows, lambda: [show.table(cells)])
 
 
 def _row(record: Snapshot, exchanges: Mapping[int, str]) -> dict[str, Any]:
@@ -229,8 +215,8 @@ def _row(record: Snapshot, exchanges: Mapping[int, str]) -> dict[str, Any]:
     if "symbol_base" in values:
         row["pair"] = show.pair(values["symbol_base"], values["symbol_quote"])
     if "sell_exchange_id" in values:
-        row["sold on"] = exchanges.get(values.pop("sell_exchange_id"), "?")
-    row |= {_SHORT.get(name, name.replace("_", " ")): value for name, value in values.items() if name not in _HIDDEN}
+        row["sell on"] = exchanges.get(values.pop("sell_exchange_id"), "?")
+    row |= {name: value for name, value in values.items() if name not in _HIDDEN}
     if isinstance(record, BookTicker):
         row["bps"] = round(record.spread_bps, 3)
     return row

@@ -1,4 +1,4 @@
-"""Brings a deployed database up to a server that can more than it could: what the models declare and it lacks."""
+"""After moving to a richer server, creates what the models declare and the old server could not have."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from sqlalchemy import Connection
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -16,7 +16,14 @@ from alembic_timescaledb.server import Edition
 from alembic_timescaledb.upgrade import IN_USE, Left, Plan, Step, holders, perform, plan, unhurry
 from arbstore import migrations
 from arbstore.database import Database
-from arbstore.errors import ArbstoreError, DatabaseError, SchemaOutOfDateError, SyncError, translated
+from arbstore.errors import (
+    AlignmentError,
+    ArbstoreError,
+    ConfigurationError,
+    DatabaseError,
+    SchemaOutOfDateError,
+    translated,
+)
 from arbstore.models import Base
 from arbstore.records import Record
 from arbstore.records.rules import ago
@@ -25,16 +32,16 @@ from arbstore.services.maintenance import TableStats
 
 Progress: TypeAlias = Callable[[int, int, str], None]
 
-# How long a step waits for a table that is in use; who comes after it waits behind it.
+# How long a step waits for a table that is in use. Sessions that come after it wait behind it.
 PATIENCE = timedelta(seconds=10)
 
 log = logging.getLogger(__name__)
 
 
 class PlannedStep(Record, frozen=True, kw_only=True):
-    """One step. `rows` (or their estimate) and `bytes` are of a table whose rows move, under a lock.
+    """One step. If it moves a table's rows under a lock, `rows` (perhaps `estimated`) and `bytes` are the table's size.
 
-    `drops_from` is the time of the oldest row where the server will drop rows as soon as the step is done.
+    `drops_from` is the time of the oldest row if the server will drop old rows as soon as the step is done.
     """
 
     what: str
@@ -45,42 +52,40 @@ class PlannedStep(Record, frozen=True, kw_only=True):
     drops_from: datetime | None = None
 
 
-class SyncPlan(Record, frozen=True, kw_only=True):
-    """What a sync would do, in its order, and what it would leave."""
+class AlignmentPlan(Record, frozen=True, kw_only=True):
+    """The steps that an alignment would take, in order, and the differences that it would leave."""
 
     edition: Edition
     steps: tuple[PlannedStep, ...]
     left: tuple[Left, ...]
 
 
-async def plan_sync(db: Database) -> SyncPlan:
-    """Return what would bring the server up to what the models declare, and what operators set; change nothing.
+async def plan_alignment(db: Database) -> AlignmentPlan:
+    """Return the steps that bring the server to what the models declare and operators have set; change nothing.
 
-    Raises SchemaOutOfDateError where that takes another revision.
+    Raises SchemaOutOfDateError unless the schema is at the newest revision, and ConfigurationError through PgBouncer.
     """
     found, edition = await _plan(db)
     sizes: dict[str, TableStats] = {}
     if any(step.moves_rows or step.drops_after for step in found.steps):
         async with db.begin() as store:
             sizes = {one.table: one for one in await store.maintenance.stats()}
-    return SyncPlan(edition=edition, steps=tuple(_planned(step, sizes) for step in found.steps), left=found.left)
+    return AlignmentPlan(edition=edition, steps=tuple(_planned(step, sizes) for step in found.steps), left=found.left)
 
 
-async def sync(
-    db: Database, planned: SyncPlan, *, patience: timedelta = PATIENCE, progress: Progress | None = None
-) -> SyncPlan:
-    """Do the planned steps, and return what is to be done after that: nothing, unless it came up meanwhile.
+async def align(
+    db: Database, planned: AlignmentPlan, *, patience: timedelta = PATIENCE, progress: Progress | None = None
+) -> AlignmentPlan:
+    """Take the planned steps, and return a new plan: it has no steps unless something changed meanwhile.
 
-    Each step commits by itself, so what is interrupted keeps those that are done, and a repetition goes on from there;
-    a step that somebody else has done meanwhile is passed over. Rows written meanwhile wait, and come in. Where a
-    table is in use, a step waits for it for `patience`. `progress` is told the step's number, their count, and the
-    step. Takes two connections.
-
-    Raises SyncError for a step that failed, DeployRunningError while another deploy is under way.
+    Each step commits by itself. An interrupted alignment keeps the steps that are done, and a second call goes on from
+    there. Rows that are written during a step wait for it, and none is lost. A step waits for a table in use for at
+    most `patience`. `progress` is called before each step with its number, the number of steps, and the step. Takes
+    two connections. Raises AlignmentError if a step fails, and DeployRunningError while another deploy is running.
     """
     wanted = {step.what for step in planned.steps}
     with translated():
-        async with migrations.turn(db):
+        async with migrations.hold_deploy_lock(db):
             steps = [step for step in (await _plan(db))[0].steps if str(step) in wanted]
             async with _own_connection(db) as connection:
                 for number, step in enumerate(steps):
@@ -88,7 +93,7 @@ async def sync(
                         progress(number + 1, len(steps), str(step))
                     log.info("%s", step)
                     await _perform(connection, step, patience, done=number, left=len(steps) - number)
-    return await plan_sync(db)
+    return await plan_alignment(db)
 
 
 async def _plan(db: Database) -> tuple[Plan, Edition]:
@@ -97,8 +102,7 @@ async def _plan(db: Database) -> tuple[Plan, Edition]:
         overrides = retention.overrides(connection)
         edition = server.edition(connection)
         connection.rollback()
-        direct = db.settings.prepared_statements
-        return plan(connection, Base.metadata, retentions=overrides, tries=direct), edition
+        return plan(connection, Base.metadata, retentions=overrides), edition
 
     with translated():
         async with _own_connection(db) as connection:
@@ -108,17 +112,21 @@ async def _plan(db: Database) -> tuple[Plan, Edition]:
 def _check_revision(connection: Connection) -> None:
     current, head = migrations.current(connection), migrations.head()
     if current != head:
-        there = f"at revision {current}, newest {head}" if current else "not deployed"
-        raise SchemaOutOfDateError(f"the schema is {there}: run `arbstore db upgrade` first")
+        state = f"at revision {current}, newest {head}" if current else "not deployed"
+        raise SchemaOutOfDateError(f"the schema is {state}: run `arbstore db upgrade` first")
 
 
 @asynccontextmanager
 async def _own_connection(db: Database) -> AsyncIterator[AsyncConnection]:
-    """Yield a connection that nobody takes over: what it has set, and seen of an extension, goes with it."""
+    """Yield a connection that is closed afterwards: its settings, and its view of the extension, end with it."""
+    if not db.settings.prepared_statements:
+        raise ConfigurationError(
+            "an alignment needs a session of its own, which PgBouncer does not give:"
+            " connect to PostgreSQL directly, and set ARBSTORE_PREPARED_STATEMENTS=true"
+        )
     async with db.engine.connect() as connection:
         try:
-            if db.settings.prepared_statements:  # else it is PgBouncer's, and a setting would stay on another's
-                await connection.run_sync(unhurry)
+            await connection.run_sync(unhurry)
             yield connection
         finally:
             await connection.invalidate()
@@ -133,17 +141,15 @@ async def _perform(connection: AsyncConnection, step: Step, patience: timedelta,
             await connection.run_sync(work)
     except ArbstoreError as error:
         state = error.sqlstate if isinstance(error, DatabaseError) else None
-        reason = await _reason(connection, step, error, state, patience)
-        raise SyncError(str(step), reason, done=done, left=left, sqlstate=state) from error
+        reason = str(error)
+        if state == "53200":
+            reason += ": raise the server's max_locks_per_transaction, or remove old rows by `arbstore db cleanup`"
+        elif state in IN_USE:
+            reason = await _in_use(connection, step, patience)
+        raise AlignmentError(str(step), reason, done=done, left=left, sqlstate=state) from error
 
 
-async def _reason(
-    connection: AsyncConnection, step: Step, error: ArbstoreError, state: str | None, patience: timedelta
-) -> str:
-    if state == "53200":
-        return f"{error}: raise max_locks_per_transaction of the server, or remove old rows by `arbstore db cleanup`"
-    if state not in IN_USE:
-        return str(error)
+async def _in_use(connection: AsyncConnection, step: Step, patience: timedelta) -> str:
     others = await connection.run_sync(lambda sync_connection: holders(sync_connection, step))
     by = ", ".join(
         f"{one.application} (pid {one.pid}, since {one.since.astimezone(UTC):%H:%M:%S} UTC)" for one in others
@@ -152,10 +158,10 @@ async def _reason(
 
 
 def _planned(step: Step, sizes: Mapping[str, TableStats]) -> PlannedStep:
+    more: dict[str, Any] = {}
     size = sizes.get(step.place)
-    if size is None:
-        return PlannedStep(what=str(step), place=step.place)
-    if step.moves_rows:
-        return PlannedStep(what=str(step), place=step.place, rows=size.rows, estimated=size.estimated, bytes=size.bytes)
-    old = step.drops_after is not None and size.oldest is not None and size.oldest < ago(step.drops_after)
-    return PlannedStep(what=str(step), place=step.place, drops_from=size.oldest if old else None)
+    if size is not None and step.moves_rows:
+        more = {"rows": size.rows, "estimated": size.estimated, "bytes": size.bytes}
+    elif size is not None and step.drops_after and size.oldest and size.oldest < ago(step.drops_after):
+        more = {"drops_from": size.oldest}
+    return PlannedStep(what=str(step), place=step.place, **more)

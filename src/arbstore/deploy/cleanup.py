@@ -1,92 +1,88 @@
-"""Cleanup of a whole database, in rounds of many short transactions: once, or every so often as a service."""
+"""Cleanup of a whole database in many short transactions: one round, or one every so often as a service."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping
-from datetime import datetime, timedelta
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from functools import partial
 from typing import TypeAlias
 
 from arbstore.database import Database
 from arbstore.errors import CleanupRunningError, DatabaseError
-from arbstore.records import Record
 from arbstore.records.rules import ago
-from arbstore.services.retention import check_ages, time_series
+from arbstore.services.maintenance import Cleanup, Maintenance, removals
+from arbstore.services.retention import Ages, check_ages, time_series
 
 _ROWS_A_TRANSACTION = 10_000
 _RETRY = timedelta(minutes=1)
 
-Progress: TypeAlias = Callable[[str, int, int], None]
-Ages: TypeAlias = Mapping[str, timedelta | None]
+Progress: TypeAlias = Callable[[Cleanup], None]
 
 log = logging.getLogger(__name__)
 
 
-class Removed(Record, frozen=True, kw_only=True):
-    """What a round removed from one table, or, where `rows` and `chunks` are None, would.
+async def plan_cleanup(db: Database, retention: Ages | None = None) -> list[Cleanup]:
+    """Return what `cleanup` would look at: each table's retention and oldest row; remove nothing."""
+    async with db.begin() as store:
+        ages = await store.maintenance.hold_retention(retention)
+        oldest = {found.table: found.oldest for found in await store.maintenance.stats()}
+    return [
+        Cleanup(table=table, retention=age, older_than=None if age is None else ago(age), oldest=oldest[table])
+        for table, age in ages.items()
+    ]
 
-    `older_than` is None where everything is kept; `oldest` is known only where nothing was removed.
+
+async def cleanup(db: Database, retention: Ages | None = None, *, progress: Progress | None = None) -> list[Cleanup]:
+    """Remove the rows that are older than their table's retention, and return what was removed from each table.
+
+    `retention` is by table and replaces what is in force. Each transaction is short, so writers hardly wait, and an
+    interrupted round keeps what it has done. A retention that is changed during the round takes effect at once.
+    `progress` is called after each transaction with what was removed from the table so far. Takes two connections.
+    Raises CleanupRunningError while another cleanup is running, ValidationError for a table that is not a time series.
     """
-
-    table: str
-    retention: timedelta | None
-    older_than: datetime | None
-    rows: int | None = None
-    chunks: int | None = None
-    oldest: datetime | None = None
+    check_ages(retention or {})
+    async with db.begin() as holder:
+        await holder.maintenance.hold_cleanup_lock()
+        return [await _clean(db, table, retention, progress) for table in time_series()]
 
 
-async def clean(db: Database, ages: Ages | None = None, *, progress: Progress | None = None) -> list[Removed]:
-    """Remove the rows that have outlived their table's retention, and return what that was, by table.
+async def serve(db: Database, every: timedelta, retention: Ages | None = None) -> None:
+    """Clean now and then `every` so often until cancelled; log what was removed.
 
-    `ages` are by table and win over what is in force. Writers wait for none of it long, and what is interrupted keeps
-    what it has done; a retention that is changed meanwhile holds at once. `progress` is told table, rows and chunks.
-    Takes two connections. Raises CleanupRunningError while another cleanup is under way, ValidationError for a table
-    that has no retention.
-    """
-    check_ages(ages or {})
-    async with db.begin() as turn:
-        await turn.maintenance.take_turn()
-        return [
-            await _clean(db, table, ages, progress or (lambda table, rows, chunks: None)) for table in time_series()
-        ]
-
-
-async def serve(db: Database, every: timedelta, ages: Ages | None = None) -> None:
-    """Clean now and `every` so often until cancelled, and log what was removed.
-
-    A round that fails by the database's fault, such as a lost connection, is logged and tried again after a minute,
-    or when the next one is due. A round that finds another cleanup under way leaves it to that.
+    If a round fails because of the database, such as a lost connection, the failure is logged. The next attempt
+    follows after a minute, or earlier if the next round is due. A round is skipped while another cleanup is running.
     """
     while True:
         began, pause = time.monotonic(), every
         try:
-            if not any(removed.rows or removed.chunks for removed in await clean(db, ages)):
-                log.info("nothing has outlived its retention")
+            if not any(done.rows or done.chunks for done in await cleanup(db, retention)):
+                log.info("no rows are older than their retention")
         except CleanupRunningError as error:
-            log.info("this round is left out: %s", error)
+            log.info("this round is skipped: %s", error)
         except DatabaseError as error:
             pause = min(every, _RETRY)
-            log.warning("the cleanup failed, and is tried again in %s: %s", pause, error)
+            log.warning("the cleanup failed and is tried again in %s: %s", pause, error)
         await asyncio.sleep(pause.total_seconds() - (time.monotonic() - began))
 
 
-async def _clean(db: Database, table: str, ages: Ages | None, progress: Progress) -> Removed:
-    rows = chunks = 0
+async def _clean(db: Database, table: str, retention: Ages | None, progress: Progress | None) -> Cleanup:
+    done: Cleanup | None = None
     try:
-        while True:
-            async with db.begin() as store:
-                age = (await store.maintenance.hold_retention(ages))[table]
-                if age is None:
-                    return Removed(table=table, retention=None, older_than=None, rows=rows, chunks=chunks)
-                older_than = ago(age)
-                done = await store.maintenance.expire(table, older_than, _ROWS_A_TRANSACTION)
-            rows, chunks = rows + done.rows, chunks + done.chunks
-            progress(table, rows, chunks)
-            if done.rows < _ROWS_A_TRANSACTION:
-                return Removed(table=table, retention=age, older_than=older_than, rows=rows, chunks=chunks)
+        async for done in removals(partial(_transaction, db), table, retention, _ROWS_A_TRANSACTION):
+            if progress is not None:
+                progress(done)
     finally:
-        if rows or chunks:
-            log.info("removed %s of %s", f"{chunks:,} chunks" if chunks else f"{rows:,} rows", table)
+        if done is not None and (done.rows or done.chunks):
+            log.info("removed %s of %s", f"{done.chunks:,} chunks" if done.chunks else f"{done.rows:,} rows", table)
+    assert done is not None  # noqa: S101 # `removals` yields at least once
+    return done
+
+
+@asynccontextmanager
+async def _transaction(db: Database) -> AsyncIterator[Maintenance]:
+    async with db.begin() as store:
+        yield store.maintenance

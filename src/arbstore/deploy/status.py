@@ -1,4 +1,4 @@
-"""What a database is on, what its server does by itself, and what of the declared it lacks."""
+"""Reports the server's version and edition, its background jobs, and differences from the models."""
 
 from __future__ import annotations
 
@@ -7,12 +7,11 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import URL, Connection, inspect
 
-from alembic_timescaledb import Feature, aggregates, hypertables, server
+from alembic_timescaledb import Feature, aggregates, server
 from alembic_timescaledb.compare import missing
 from alembic_timescaledb.server import (
     ColumnstoreSize,
     Edition,
-    RetentionPolicy,
     aggregate_freshness,
     columnstore_sizes,
     retention_policies,
@@ -25,19 +24,16 @@ from arbstore.models import Base
 from arbstore.records import Record
 from arbstore.services import retention
 
-CLEANUP = "arbstore db cleanup"
-SYNC = "arbstore db sync"
-
 _INSTEAD = {
-    Feature.HYPERTABLES: f"the tables are ordinary ones, and `{CLEANUP}` deletes their old rows in batches",
-    Feature.RETENTION: f"`{CLEANUP} --every 1h` does it as a service, or `{CLEANUP}` from cron or a timer",
-    Feature.COLUMNSTORE: "rows stay as large as they are, and a shorter `arbstore db retention` saves space",
-    Feature.AGGREGATES: "`arbstore history candles --source trades|quotes` computes them when asked",
+    Feature.HYPERTABLES: "the tables are ordinary ones, and `arbstore db cleanup` deletes their old rows in batches",
+    Feature.RETENTION: "`arbstore db cleanup` does it, started by cron or run as a service",
+    Feature.COLUMNSTORE: "rows are not compressed; a shorter `arbstore db retention` saves space",
+    Feature.AGGREGATES: "`arbstore history candles` computes them from trades or quotes when asked",
 }
 
 
 class Lack(Record, frozen=True, kw_only=True):
-    """What the server's edition cannot do, what does it instead, and all that is left undone for it."""
+    """A feature that the server's edition lacks, what replaces it, and the declared objects that are missing for it."""
 
     feature: str
     instead: str
@@ -45,14 +41,14 @@ class Lack(Record, frozen=True, kw_only=True):
 
 
 class Drift(Record, frozen=True, kw_only=True):
-    """What is not as declared, and could be; and what mends it."""
+    """A difference from the models that could be removed, and how."""
 
     what: str
     remedy: str
 
 
 class ColumnstoreStatus(Record, frozen=True, kw_only=True):
-    """What of a table's chunks is stored by column, with the bytes of these before and after; `ratio` None: none is."""
+    """The chunks in a table's columnstore, and their bytes before and after; `ratio` is None without such chunks."""
 
     chunks: int
     bytes_before: int
@@ -61,13 +57,14 @@ class ColumnstoreStatus(Record, frozen=True, kw_only=True):
 
 
 class TableStatus(Record, frozen=True, kw_only=True):
-    """One time-series table. `enforced_by` is None where nothing is ever removed, or the table is missing.
+    """One time-series table. `enforced_by` is None if nothing removes its rows, or the table is missing.
 
-    `last_run`, `next_run` and `failed` (the last time) are of the server's own job, where it has one.
+    `kind` is hypertable, ordinary or missing. `last_run`, `next_run` and `failed` (at the last run) describe the
+    server's own job that drops old rows; they are None without one.
     """
 
     table: str
-    kind: str  # hypertable, ordinary or missing
+    kind: str
     chunks: int | None
     chunk_interval: timedelta | None
     retention: timedelta | None
@@ -79,7 +76,7 @@ class TableStatus(Record, frozen=True, kw_only=True):
 
 
 class AggregateStatus(Record, frozen=True, kw_only=True):
-    """One continuous aggregate. Times are None before the first refresh, and `every` where nothing refreshes it."""
+    """One continuous aggregate. Times are None before the first refresh; `every` is None if nothing refreshes it."""
 
     aggregate: str
     over: str
@@ -106,21 +103,10 @@ class Status(Record, frozen=True, kw_only=True):
 
 
 async def status_of(db: Database) -> Status:
-    """Return the state of server and schema; the schema need not be there."""
+    """Return the state of server and schema; the schema need not be deployed."""
     with translated():
         async with db.engine.connect() as connection:
             return await connection.run_sync(_status)
-
-
-def lacks(connection: Connection) -> tuple[Lack, ...]:
-    """Return what the server's edition cannot do, and which of the declared is left undone for it."""
-    edition = server.edition(connection)
-    undone = [] if all(map(edition.has, Feature)) else missing(connection, Base.metadata)
-    return tuple(
-        Lack(feature=feature, instead=instead, missing=tuple(str(op) for op in undone if op.needs is feature))
-        for feature, instead in _INSTEAD.items()
-        if not edition.has(feature)
-    )
 
 
 def _status(connection: Connection) -> Status:
@@ -134,50 +120,45 @@ def _status(connection: Connection) -> Status:
         head=head,
         tables=tuple(_tables(connection)),
         aggregates=tuple(_aggregates(connection)),
-        drift=tuple(drift(connection)) if revision == head else (),
-        lacks=lacks(connection),
+        drift=tuple(_drift(connection)) if revision == head else (),
+        lacks=tuple(_lacks(connection)),
     )
+
+
+def _lacks(connection: Connection) -> Iterator[Lack]:
+    edition = server.edition(connection)
+    undone = [] if all(map(edition.has, Feature)) else missing(connection, Base.metadata)
+    for feature, instead in _INSTEAD.items():
+        if not edition.has(feature):
+            yield Lack(feature=feature, instead=instead, missing=tuple(str(op) for op in undone if op.needs is feature))
 
 
 def _tables(connection: Connection) -> Iterator[TableStatus]:
     there = set(inspect(connection).get_table_names())
-    states = server.hypertables(connection)
-    policies = retention_policies(connection)
+    states, policies = server.hypertables(connection), retention_policies(connection)
     sizes = columnstore_sizes(connection)
-    kept = retention.overrides(connection)
-    jobs = server.edition(connection).has_policies
-    for table, declared in hypertables(Base.metadata):
-        name = table.name
-        state, policy = states.get(name), policies.get(name)
-        wanted = kept.get(name, declared.retention)
-        keep_for = (policy and policy.drop_after) if state and jobs else wanted
+    for kept in retention.in_force(connection, None if retention.is_settable(connection) else {}):
+        state, policy = states.get(kept.table), policies.get(kept.table)
         yield TableStatus(
-            table=name,
-            kind="hypertable" if state else "ordinary" if name in there else "missing",
+            table=kept.table,
+            kind="hypertable" if state else "ordinary" if kept.table in there else "missing",
             chunks=state and state.chunks,
             chunk_interval=state and state.chunk_interval,
-            retention=keep_for,
-            enforced_by=_enforced_by(policy) if name in there and keep_for else None,
+            retention=kept.keep_for,
+            enforced_by=kept.enforced_by if kept.table in there else None,
             last_run=policy and policy.last_run,
             next_run=policy and policy.next_run,
             failed=policy and policy.failed,
-            columnstore=_columnstore(sizes.get((state.schema, name)) if state else None),
+            columnstore=_columnstore(sizes.get((state.schema, kept.table)) if state else None),
         )
-
-
-def _enforced_by(policy: RetentionPolicy | None) -> str:
-    return "a policy of the server" if policy else f"`{CLEANUP}`"
 
 
 def _columnstore(size: ColumnstoreSize | None) -> ColumnstoreStatus | None:
     if size is None:
         return None
-    return ColumnstoreStatus(
-        chunks=size.in_columnstore,
-        bytes_before=size.bytes_before,
-        bytes_after=size.bytes_after,
-        ratio=None if size.ratio is None else round(size.ratio, 2),
-    )
+    ratio = None if size.ratio is None else round(size.ratio, 2)
+    before, after = size.bytes_before, size.bytes_after
+    return ColumnstoreStatus(chunks=size.in_columnstore, bytes_before=before, bytes_after=after, ratio=ratio)
 
 
 def _aggregates(connection: Connection) -> Iterator[AggregateStatus]:
@@ -185,20 +166,11 @@ def _aggregates(connection: Connection) -> Iterator[AggregateStatus]:
     schema = inspect(connection).default_schema_name or "public"
     for declared in aggregates(Base.metadata):
         if (progress := found.get((schema, declared.name))) is not None:
-            yield AggregateStatus(
-                aggregate=declared.name,
-                over=declared.source.name,
-                computed_until=progress.computed_until,
-                every=progress.every,
-                last_refresh=progress.last_refresh,
-                next_refresh=progress.next_refresh,
-                failures=progress.failures,
-            )
+            yield AggregateStatus(aggregate=declared.name, over=declared.source.name, **progress._asdict())
 
 
-def drift(connection: Connection) -> Iterator[Drift]:
-    """Yield what is not as declared; the schema is at the newest revision."""
-    remedy = f"`{SYNC}`"
+def _drift(connection: Connection) -> Iterator[Drift]:
+    remedy = "`arbstore db align`"
     if server.available(connection):
         yield Drift(what=f"{EXTENSION}, which the server has loaded", remedy=remedy)
     planned = steps_now(connection, Base.metadata, retentions=retention.overrides(connection))
@@ -207,6 +179,6 @@ def drift(connection: Connection) -> Iterator[Drift]:
 
 
 def _place(url: URL) -> str:
-    """Return where the database is, without the rest of the URL: a password can stand in its query too."""
+    """Return where the database is, without the query of its URL, which may hold a password."""
     host = url.host or url.query.get("host", "localhost")
     return f"{url.database} of {url.username} on {host}{f':{url.port}' if url.port else ''}"

@@ -1,11 +1,18 @@
-"""Files of real recordings to records: `ingest` writes what they hold, and says what became of every line."""
+"""Import files of market data: `ingest` writes their rows, and reports what became of every line."""
 
-from typing import TYPE_CHECKING
-
-from arbstore import lazy
-from arbstore.ingest.files import MalformedLineError, UnknownFormatError
-from arbstore.ingest.listings import read_listings
+from arbstore.ingest.formats.platforms import read_listings
 from arbstore.ingest.options import Clock, Expired, IngestOptions
+from arbstore.ingest.pipeline import ingest
+from arbstore.ingest.reading import MalformedLineError, UnknownFormatError
+from arbstore.ingest.report import (
+    BadLine,
+    Counts,
+    ExpiredRows,
+    ExpiredRowsError,
+    FileReport,
+    IngestReport,
+    RegisteredSymbol,
+)
 
 __all__ = [
     "BadLine",
@@ -23,17 +30,3 @@ __all__ = [
     "ingest",
     "read_listings",
 ]
-
-if TYPE_CHECKING:
-    from arbstore.ingest.expiry import ExpiredRows, ExpiredRowsError
-    from arbstore.ingest.ingestion import ingest
-    from arbstore.ingest.report import BadLine, Counts, FileReport, IngestReport, RegisteredSymbol
-else:
-    __getattr__, __dir__ = lazy.exports(
-        __name__,
-        {
-            "expiry": ["ExpiredRows", "ExpiredRowsError"],
-            "ingestion": ["ingest"],
-            "report": ["BadLine", "Counts", "FileReport", "IngestReport", "RegisteredSymbol"],
-        },
-    )

@@ -1,4 +1,4 @@
-"""What a caller says about the files that the files do not say themselves."""
+"""What a caller tells about the files, because the files do not."""
 
 from __future__ import annotations
 
@@ -11,17 +11,18 @@ from arbstore.errors import ConfigurationError
 
 
 class Clock(StrEnum):
-    """Whose clock gives a recorded message its `timestamp`."""
+    """The clock that dates the messages of a recording."""
 
     EXCHANGE = "exchange"
     LOCAL = "local"
 
 
 class Expired(StrEnum):
-    """What is done with a file that holds rows older than what their table keeps.
+    """What happens to a file with rows that are older than the retention of their table.
 
-    REFUSE raises ExpiredRowsError and writes nothing of it. KEEP writes it, after it lifted the retention of the tables
-    concerned, which stays lifted. ANYWAY writes it, for the server's policy or the next cleanup to remove.
+    REFUSE raises ExpiredRowsError and writes nothing of the file. KEEP writes the file. Before that, it lifts the
+    retention of those tables for good. ANYWAY writes the file; the server's policy or the next cleanup removes the old
+    rows again.
     """
 
     REFUSE = "refuse"
@@ -31,15 +32,16 @@ class Expired(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IngestOptions:
-    """How files are to be read.
+    """How to read the files.
 
-    `exchange` is the enum value of the exchange the files are of; where rows name theirs, those of others are
-    counted and left out. `clock` matters to websocket recordings only. `symbols` is a listing that unknown symbols are
-    registered from. With `skip_bad`, malformed lines are counted instead of stopping the file. `kind` is what the rows
-    of a table are, such as book_tickers, where its columns do not tell. `utc_offset` is what times without a zone are
-    ahead of UTC: no such time is read without it. `timeframe`, such as 1d, is the length of bars whose file names
-    none. `expired` is what is done with rows that are older than what their table keeps. Raises ConfigurationError for
-    an offset of a day or more.
+    `exchange` is the enum value of the files' exchange. Rows that name another exchange are left out. `clock` dates the
+    messages of a websocket recording. `symbols` is a listing: unknown symbols are registered as it lists them.
+    `skip_bad` counts malformed lines instead of stopping at the first one. `kind` is the series of a table's rows, such
+    as book_tickers, if its columns fit several. `utc_offset` is how far the files' clock is ahead of UTC. Without it,
+    times without a zone are refused. `timeframe` is the length of candles, such as 1d, if the file does not contain it.
+    `expired` decides about rows that are older than the retention of their table.
+
+    Raises ConfigurationError for an offset of a day or more.
     """
 
     exchange: str | None = None
@@ -52,12 +54,8 @@ class IngestOptions:
     expired: Expired = Expired.REFUSE
 
     def __post_init__(self) -> None:
-        """Refuse what no file can be read with."""
+        """Refuse an impossible offset."""
         if self.utc_offset is not None and abs(self.utc_offset) >= timedelta(days=1):
-            raise ConfigurationError(f"--utc-offset must be less than a day, is {self.utc_offset}")
-
-    def required_exchange(self) -> str:
-        """Return the exchange; raise ConfigurationError if there is none."""
-        if self.exchange is None:
-            raise ConfigurationError("the files do not name their exchange: give it with --exchange")
-        return self.exchange
+            raise ConfigurationError(
+                f"the offset from UTC must be less than a day, is {self.utc_offset}", parameter="utc_offset"
+            )

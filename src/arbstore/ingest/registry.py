@@ -1,35 +1,37 @@
-"""From the names in files to ids: what is registered, and the registering of what is not."""
+"""From the names in files to ids. Registers the exchanges and symbols that the database does not know yet."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import TYPE_CHECKING
 
-from arbstore.database import Store
 from arbstore.errors import DuplicateError, ValidationError
-from arbstore.ingest.listings import Catalogue
 from arbstore.ingest.report import Counts, RegisteredSymbol
-from arbstore.ingest.rows import ExchangeName, Owner, SymbolName
-from arbstore.ingest.symbols import derive
+from arbstore.ingest.symbols import OwnerName, SymbolName, derive
 from arbstore.records import Exchange, Listing, Symbol
+
+if TYPE_CHECKING:
+    from arbstore.database import Store
 
 
 class Registry:
     """The ids of one file's exchanges and symbols, in its transaction."""
 
-    def __init__(self, store: Store, catalogue: Catalogue, counts: Counts) -> None:
-        """Register in `store` what neither it nor an earlier row knows, and note it in `counts`."""
+    def __init__(self, store: Store, listings: Mapping[str, Sequence[Listing]], counts: Counts) -> None:
+        """Take the listings of exchanges, by enum value. `counts` gets what is registered."""
         self._store = store
-        self._catalogue = catalogue
+        self._listings = listings
         self._counts = counts
         self._exchanges: dict[str, Exchange] = {}
         self._symbols: dict[int, list[Symbol]] = {}
         self._registering = False
-        self._ids: dict[Owner, int | ValidationError] = {}
+        self._ids: dict[OwnerName, int | ValidationError] = {}
 
-    async def id_of(self, owner: Owner, at: object) -> int | ValidationError:
-        """Return the id, or why there can be none; `at` is the time of the first row that names it.
+    async def id_of(self, owner: OwnerName, at: object) -> int | ValidationError:
+        """Return the id, or why there cannot be one. `at` is the time of the first row with this name.
 
-        Raises UnknownSymbolError for a symbol that is neither registered nor listed and whose spelling tells nothing.
+        Raises UnknownSymbolError for a symbol that is neither registered nor listed, and whose spelling is ambiguous.
         """
         if owner not in self._ids:
             try:
@@ -39,42 +41,43 @@ class Registry:
         return self._ids[owner]
 
     async def exchange(self, name: str) -> Exchange:
-        """Return the exchange, registered if it was not; raise ValidationError if it is no enum value."""
+        """Return the exchange, and register it if it is new. Raises ValidationError for an invalid enum value."""
         if name not in self._exchanges:
-            found = await self._store.exchanges.by_enum(name) or await self._add_exchange(name)
-            self._exchanges[name] = found
+            self._exchanges[name] = await self._store.exchanges.by_enum(name) or await self._add_exchange(name)
         return self._exchanges[name]
 
     async def _add_exchange(self, name: str) -> Exchange:
         try:
             added = await self._store.exchanges.add(name)
-        except DuplicateError:  # another import registered it meanwhile
+        except DuplicateError:  # another import registered it in the meantime
             return await self._store.exchanges.by_enum_one(name)
         self._counts.exchanges.append(added.enum_value)
         return added
 
-    async def _look_up(self, owner: Owner, at: datetime | None) -> int:
-        exchange = await self.exchange(owner.exchange)
-        if isinstance(owner, ExchangeName):
+    async def _look_up(self, owner: OwnerName, at: datetime | None) -> int:
+        exchange = await self.exchange(owner if isinstance(owner, str) else owner.exchange)
+        if isinstance(owner, str):
             return exchange.id
-        if exchange.id not in self._symbols:
-            self._symbols[exchange.id] = list(await self._store.symbols.by_exchange(exchange.id, active_only=False))
-        here = self._symbols[exchange.id]
-        symbol = _spelled(here, owner, at)
+        here = self._symbols.get(exchange.id) or await self._load(exchange)
+        spelled = [symbol for symbol in here if symbol.exchange_symbol == owner.spelling and _agrees(symbol, owner)]
+        symbol = _of_time(spelled, at)
         if symbol is None:
             listing, derived = self._listing(owner)
             symbol = _paired(here, listing, at) or await self._register(exchange, listing, derived=derived)
         return symbol.id
 
+    async def _load(self, exchange: Exchange) -> list[Symbol]:
+        self._symbols[exchange.id] = list(await self._store.symbols.by_exchange(exchange.id, active_only=False))
+        return self._symbols[exchange.id]
+
     def _listing(self, owner: SymbolName) -> tuple[Listing, bool]:
-        """Return the listed symbol of that spelling or pair, else what the name says; and whether it is the latter."""
-        listed = self._catalogue.of(owner.exchange)
+        """Return the listing with that spelling or pair, else one derived from the name; and whether it is derived."""
+        listed = self._listings.get(owner.exchange, ())
         for listing in listed:
             if owner.spelling == listing.exchange_symbol and _agrees(listing, owner):
                 return listing, False
         derived = derive(owner)
-        same = (listing for listing in listed if _pair(listing) == _pair(derived))
-        found = next(same, None)
+        found = next((listing for listing in listed if _pair(listing) == _pair(derived)), None)
         return (derived, True) if found is None else (found, False)
 
     async def _register(self, exchange: Exchange, listing: Listing, *, derived: bool) -> Symbol:
@@ -84,9 +87,8 @@ class Registry:
             self._registering = True
         try:
             symbol = await self._store.symbols.add(exchange.id, listing)
-        except DuplicateError:  # another import registered it meanwhile
-            self._symbols[exchange.id] = list(await self._store.symbols.by_exchange(exchange.id, active_only=False))
-            found = _paired(self._symbols[exchange.id], listing, None)
+        except DuplicateError:  # another import registered it in the meantime
+            found = _paired(await self._load(exchange), listing, None)
             if found is None:
                 raise
             return found
@@ -95,40 +97,33 @@ class Registry:
         return symbol
 
 
-def _spelled(here: list[Symbol], owner: SymbolName, at: datetime | None) -> Symbol | None:
-    found = [symbol for symbol in here if symbol.exchange_symbol == owner.spelling and _agrees(symbol, owner)]
-    return _of_time(found, at)
-
-
 def _paired(here: list[Symbol], listing: Listing, at: datetime | None) -> Symbol | None:
-    """Return the symbol of the listing's contract, whatever it is called; of a delisted one, also that very listing."""
+    """Return the symbol with the pair of the listing, whatever its spelling. It is the one traded at that time.
+
+    If no symbol was traded at that time, a delisted listing is still found by its own delisting.
+    """
     found = [symbol for symbol in here if _pair(symbol) == _pair(listing)]
     same = [symbol for symbol in found if not listing.is_active and symbol.delisted_at == listing.delisted_at]
     return _of_time(found, at) or next(iter(same), None)
 
 
 def _of_time(symbols: list[Symbol], at: datetime | None) -> Symbol | None:
-    """Return the one that was to be delisted next at that time, else the active one: it was listed after them."""
+    """Return the symbol that was traded at that time.
+
+    Preferred is the active one, if it was listed by then. Next come the one that was delisted soonest after that time,
+    any active one, and an inactive one without a date.
+    """
     active = [symbol for symbol in symbols if symbol.is_active]
     listed = [symbol for symbol in active if at is None or (symbol.listed_at is not None and symbol.listed_at <= at)]
-    delisted = [(symbol.delisted_at, symbol.id, symbol) for symbol in symbols if _was_listed(symbol, at)]
-    undated = [symbol for symbol in symbols if not symbol.is_active and symbol.delisted_at is None]
-    return next(iter([*listed, *(symbol for _, _, symbol in sorted(delisted)), *active, *undated]), None)
-
-
-def _was_listed(symbol: Symbol, at: datetime | None) -> bool:
-    return not symbol.is_active and symbol.delisted_at is not None and (at is None or at < symbol.delisted_at)
+    gone = [(symbol.delisted_at, symbol.id, symbol) for symbol in symbols if not symbol.is_active]
+    delisted = sorted(one for one in gone if one[0] is not None and (at is None or at < one[0]))
+    undated = [one for one in gone if one[0] is None]
+    return next(iter([*listed, *(one[2] for one in delisted), *active, *(one[2] for one in undated)]), None)
 
 
 def _agrees(listing: Listing, owner: SymbolName) -> bool:
-    """Whether the listing is what the name says beside the spelling."""
-    said = (
-        (owner.base, listing.symbol_base),
-        (owner.quote, listing.symbol_quote),
-        (owner.symbol_type, listing.symbol_type),
-        (owner.expiry, listing.expiry),
-    )
-    return all(wanted in (None, found) for wanted, found in said)
+    """Return whether the listing does not contradict what the name has beside its spelling."""
+    return all(wanted in (None, found) for wanted, found in zip(owner[2:], _pair(listing), strict=True))
 
 
 def _pair(listing: Listing) -> tuple[object, ...]:

@@ -1,14 +1,19 @@
-"""What an import did: nothing that was read disappears uncounted."""
+"""What an import did, or why it refused a file. Every line that was read is counted."""
 
 from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from arbstore.postgres.upsert import InsertResult
+from arbstore.errors import ArbstoreError
 from arbstore.records import Symbol
+
+if TYPE_CHECKING:  # the report itself does not need SQLAlchemy
+    from arbstore.postgres.upsert import InsertResult
+    from arbstore.services.retention import Retention
 
 _SHOWN_BAD_LINES = 5
 
@@ -21,7 +26,7 @@ class BadLine(NamedTuple):
 
 
 class RegisteredSymbol(NamedTuple):
-    """A symbol that the import registered: from the listing that was given, or `derived` from its name."""
+    """A symbol that the import registered. `derived` says that it comes from its name, not from a listing."""
 
     exchange: str
     symbol: Symbol
@@ -32,12 +37,12 @@ class RegisteredSymbol(NamedTuple):
 class Counts:
     """Counts of one file or of several.
 
-    `lines` are the lines, or rows of a table without its header, that were read: each was stored, `ignored` or `bad`.
-    `results` has the counts of each service, such as trades; `superseded` are rows whose key came again within
-    the same batch of 50,000 lines. `ignored` has, by reason, the lines that are no market data; `first_bad` the first
-    few malformed ones. `dated_locally` are book tickers that have the local clock's time as their message has none.
-    `expired` has, by table, the rows that were written though they are older than what it keeps; `lifted` the tables
-    whose retention the import lifted for such rows.
+    `lines` were read, rows of tables included: each was stored, `ignored` or `bad`. `results` has the counts of each
+    series. Its `superseded` rows are those whose key came again within 50,000 lines. `ignored` has the lines without
+    market data, by reason. `first_bad` has the first few malformed lines. `dated_locally` are book tickers with the
+    local clock's time, because their message has none. `expired` has, by table, the rows that were written although
+    they are older than its retention. `lifted` are the tables whose retention the import lifted for such rows.
+    `exchanges` and `symbols` were registered.
     """
 
     lines: int = 0
@@ -53,7 +58,7 @@ class Counts:
 
     def add_result(self, kind: str, result: InsertResult) -> None:
         """Count a batch that was written."""
-        self.results[kind] = self.results.get(kind, InsertResult(0, 0, 0)) + result
+        self.results[kind] = self.results[kind] + result if kind in self.results else result
 
     def add_bad(self, line: int, reason: str) -> None:
         """Count a malformed line."""
@@ -62,22 +67,16 @@ class Counts:
             self.first_bad.append(BadLine(line, reason))
 
     def add(self, other: Counts) -> None:
-        """Count what `other` counted, save its `first_bad`: their numbers are of its file."""
+        """Add the counts of another file, without its `first_bad`: their line numbers belong to that file."""
         for kind, result in other.results.items():
             self.add_result(kind, result)
-        self.lines += other.lines
-        self.ignored += other.ignored
-        self.bad += other.bad
-        self.dated_locally += other.dated_locally
-        self.expired += other.expired
-        self.lifted += other.lifted
-        self.exchanges += other.exchanges
-        self.symbols += other.symbols
+        for name in ("lines", "ignored", "bad", "dated_locally", "expired", "lifted", "exchanges", "symbols"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
 
 
 @dataclass(slots=True, kw_only=True)
 class FileReport(Counts):
-    """What became of one file; `format` is what it was read as."""
+    """The counts of one file. `format` is the name of its format."""
 
     path: Path
     format: str
@@ -85,7 +84,7 @@ class FileReport(Counts):
 
 @dataclass(frozen=True, slots=True)
 class IngestReport:
-    """What became of all files, in the order they were given."""
+    """The reports of all files, in the order they were given."""
 
     files: tuple[FileReport, ...]
 
@@ -96,3 +95,45 @@ class IngestReport:
         for report in self.files:
             total.add(report)
         return total
+
+
+class ExpiredRows(NamedTuple):
+    """Rows of a batch that are older than their table's retention: their number, the oldest time, and its line."""
+
+    retention: Retention
+    rows: int
+    oldest: datetime
+    line: int
+
+    def __str__(self) -> str:
+        """Say which line is how old, how long the table keeps rows, and what removes them."""
+        table, kept = self.retention.table, str(self.retention.keep_for).removesuffix(", 0:00:00")
+        return f"line {self.line} is of {_shown(self.oldest)}, but {table} keeps {kept}, and {_fate(self.retention)}"
+
+
+class ExpiredRowsError(ArbstoreError):
+    """A file holds rows that are older than the retention of their table, so nothing of it was written.
+
+    `tables` has the old rows of the first batch that had any, by table.
+    """
+
+    def __init__(self, path: Path, tables: tuple[ExpiredRows, ...]) -> None:
+        """Say which rows are too old, and how to write them all the same."""
+        super().__init__(
+            f"{path}, {'; '.join(map(str, tables))}. Nothing of the file was written. Expired.KEEP writes it and"
+            " lifts the retention for good; Expired.ANYWAY writes it and leaves the retention as it is",
+            parameter="expired",
+        )
+        self.path = path
+        self.tables = tables
+
+
+def _fate(retention: Retention) -> str:
+    if not retention.policy:
+        return "the next cleanup removes it"
+    when = "" if retention.next_run is None else f", {_shown(retention.next_run)}"
+    return f"the server's policy drops it at its next run{when}"
+
+
+def _shown(moment: datetime) -> str:
+    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M} UTC"

@@ -1,12 +1,12 @@
-"""What an exchange's spelling of a symbol stands for, as far as the spelling tells."""
+"""Exchanges and symbols as files name them, and how to read base, quote and contract from a spelling."""
 
 from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
+from typing import NamedTuple, TypeAlias
 
 from arbstore.errors import UnknownSymbolError
-from arbstore.ingest.rows import SymbolName
 from arbstore.records import Listing, MarketType, SymbolType
 
 _QUOTES = (
@@ -14,7 +14,7 @@ _QUOTES = (
     *("EUR", "GBP", "CHF", "JPY", "KRW", "AUD", "CAD", "TRY", "BRL", "ARS", "MXN", "COP", "ZAR", "PLN", "RON", "CZK"),
     *("UAH", "NGN", "IDR", "IDRT"),
 )
-# Binance quotes nothing in dollars but its coin-margined contracts, and those are told by their names.
+# Binance quotes only its coin-margined contracts in dollars, and their names say that they are contracts.
 _WITHOUT_DOLLARS = ("BINANCE_SPOT", "BINANCE_MARGIN", "BINANCE_FUTURES")
 _OF_CONTRACTS = ("USDT", "USDC", "USD")
 _PERPETUAL = re.compile(r"[-_](PERP|SWAP)$")
@@ -31,11 +31,25 @@ _TYPES = {
 _EXPIRING = (SymbolType.FUTURE, SymbolType.OPTION)
 
 
-def derive(name: SymbolName) -> Listing:
-    """Return what the name says: a pair that is given, else the one in the spelling.
+class SymbolName(NamedTuple):
+    """A symbol as a file names it: by the exchange's own spelling, by its pair, or by both. None is unknown."""
 
-    BTCUSDT, BTC_USDT, BTC-USDT-SWAP, BTCUSD_PERP, BTCUSDT_240927 (which expires that day at 08:00 UTC) and EURUSD are
-    such spellings. Raises UnknownSymbolError for one that leaves a doubt, as DOTUSD does: it may be DOT/USD or DO/TUSD.
+    exchange: str
+    spelling: str | None = None
+    base: str | None = None
+    quote: str | None = None
+    symbol_type: SymbolType | None = None
+    expiry: datetime | None = None
+
+
+OwnerName: TypeAlias = str | SymbolName  # an exchange, by its enum value, or a symbol
+
+
+def derive(name: SymbolName) -> Listing:
+    """Return the symbol that a name describes: by its pair if it has one, else by its spelling.
+
+    Understands BTCUSDT, BTC_USDT, BTC-USDT-SWAP, BTCUSD_PERP, BTCUSDT_240927 (which expires that day at 08:00 UTC) and
+    EURUSD. Raises UnknownSymbolError for an ambiguous spelling: DOTUSD may be DOT/USD or DO/TUSD.
     """
     if name.base is not None and name.quote is not None:
         base, quote, expiry = name.base, name.quote, name.expiry
@@ -84,7 +98,7 @@ def _without_date(name: SymbolName) -> tuple[str, datetime | None]:
     try:
         day = datetime.strptime(found[1], "%y%m%d").replace(tzinfo=UTC)
     except ValueError:
-        raise _unknown(name, f"{found[1]} is no date") from None
+        raise _unknown(name, f"{found[1]} is not a date") from None
     return spelling[: found.start()], day + _SETTLEMENT
 
 
@@ -96,5 +110,5 @@ def _quotes(exchange: str, contract: bool) -> tuple[str, ...]:
 
 def _unknown(name: SymbolName, reason: str) -> UnknownSymbolError:
     shown = name.spelling or f"{name.base}/{name.quote}"
-    remedy = f"Give the listing of {name.exchange} with --symbols; in a program"
-    return UnknownSymbolError(shown, f" on {name.exchange}, and cannot be derived: {reason}. {remedy}")
+    detail = f" on {name.exchange}, and cannot be derived: {reason}. Give a listing of {name.exchange}, or"
+    return UnknownSymbolError(shown, detail, parameter="symbols")

@@ -1,7 +1,8 @@
-"""COPY of columns into a table, in PostgreSQL's binary format, over the driver of SQLAlchemy's connection.
+"""COPY of columns into a table, inside the transaction of a SQLAlchemy connection.
 
-asyncpg encodes row by row, value by value. Here whole columns are packed, in pieces so small that the server reads one
-while the next is made. https://www.postgresql.org/docs/current/sql-copy.html#SQL-COPY-FILE-FORMATS-BINARY
+Rows of numbers and times are packed here, in PostgreSQL's binary format. With asyncpg's own encoder an insert of 50,000
+of them is 8 to 15 per cent slower (measured). Rows with texts, decimals or nulls are left to that encoder.
+https://www.postgresql.org/docs/current/sql-copy.html#SQL-COPY-FILE-FORMATS-BINARY
 """
 
 from __future__ import annotations
@@ -9,84 +10,71 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from itertools import chain, groupby, repeat
+from itertools import repeat
 from operator import floordiv, sub
 from struct import Struct
-from typing import Any
+from typing import Any, NamedTuple, TypeAlias
 
 import asyncpg
-from sqlalchemy import BigInteger, Column, DateTime, Double, Integer, SmallInteger, Table, Text, text
+from sqlalchemy import BigInteger, DateTime, Double, Integer, Numeric, SmallInteger, Table, Text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 _ROWS_AT_ONCE = 1_000
-_CHARACTERS_AT_ONCE = 500_000
 _SIGNATURE = b"PGCOPY\n\xff\r\n\0" + bytes(8)  # no flags, no extension of the header
 _END = b"\xff\xff"
-_NULL = b"\xff\xff\xff\xff"  # for a field's length
-_EPOCH, _MICROSECOND = datetime(2000, 1, 1, tzinfo=UTC), timedelta(microseconds=1)  # what a timestamptz counts
-_COUNT, _LENGTH = Struct(">h"), Struct(">i")
-# Of types with one length: the code of `struct`.
-_CODES: Mapping[type, str] = {SmallInteger: "h", Integer: "i", BigInteger: "q", Double: "d", DateTime: "q"}
-_TYPES = text(
-    "SELECT CAST(attname AS text), format_type(atttypid, atttypmod) AS kind FROM pg_attribute"
-    " WHERE attrelid = to_regclass(:place) AND attname = ANY (CAST(:names AS text[]))"
-)
+_EPOCH, _MICROSECOND = datetime(2000, 1, 1, tzinfo=UTC), timedelta(microseconds=1)  # a timestamptz counts from here
 
 
-async def copy(
-    connection: AsyncConnection, table: Table, columns: Mapping[str, Sequence[Any]], order: Sequence[int]
-) -> None:
-    """Copy the rows of these numbers, in this order, into the table's columns of these names, inside a savepoint.
+class _Type(NamedTuple):
+    """PostgreSQL's name of a type, and its code for `struct` if all its values have the same length."""
 
-    The session speaks UTF-8, and the columns are as the model says (`fits`). SQLAlchemy begins a transaction with its
-    own first statement, and does not know of this one. Raises the driver's errors; one of a lost connection leaves the
-    connection invalidated.
+    name: str
+    code: str = ""
+
+
+_TYPES: Mapping[type, _Type] = {
+    SmallInteger: _Type("int2", "h"),
+    Integer: _Type("int4", "i"),
+    BigInteger: _Type("int8", "q"),
+    Double: _Type("float8", "d"),
+    DateTime: _Type("timestamptz", "q"),
+    Numeric: _Type("numeric"),
+    Text: _Type("text"),
+}
+
+Columns: TypeAlias = Mapping[str, Sequence[Any]]
+
+
+async def copy(connection: AsyncConnection, table: Table, columns: Columns, order: Sequence[int]) -> bool:
+    """Copy the rows with these numbers, in this order; return False if the table has other types than its model.
+
+    Execute a statement on the connection first: it begins SQLAlchemy's transaction, and a COPY does not. Raises the
+    driver's errors. A connection that is lost is also invalidated.
     """
-    driver = await _driver(connection)
-    kinds = [table.c[name] for name in columns]
-    schema = _schema(connection, table)
-    sending: Coroutine[Any, Any, str]
-    if packs(kinds):
-        source = _packed_rows(kinds, columns, order)
-        sending = driver.copy_to_table(table.name, schema_name=schema, columns=columns, source=source, format="binary")
-    else:
-        records = chain.from_iterable(zip(*part, strict=True) for part in _parts(columns, order))
-        sending = driver.copy_records_to_table(table.name, schema_name=schema, columns=columns, records=records)
+    driver: Any = (await connection.get_raw_connection()).driver_connection
+    types = [_TYPES[type(table.c[name].type)] for name in columns]
     try:
-        await _unless_lost(driver, sending)
+        # PostgreSQL takes any eight bytes for a number, and asyncpg remembers a table's types from its first COPY.
+        if [type_.name for type_ in types] != await _server_types(connection, driver, table, columns):
+            return False
+        arguments = {"table_name": table.name, "schema_name": _schema(connection, table), "columns": columns}
+        if all(type_.code for type_ in types) and not _has_nulls(table, columns):
+            source = _packed(types, columns, order)
+            await _unless_lost(driver, driver.copy_to_table(**arguments, source=source, format="binary"))
+        else:
+            await _unless_lost(driver, driver.copy_records_to_table(**arguments, records=_records(columns, order)))
     finally:
         if driver.is_closed():
-            await connection.invalidate()  # SQLAlchemy does not know, and would go on with it
+            await connection.invalidate()  # SQLAlchemy would go on using it
+    return True
 
 
-async def speaks_utf8(connection: AsyncConnection) -> bool:
-    """Whether the session takes texts as they are copied; statements are in the encoding that it was set to."""
-    driver = await _driver(connection)
-    encoding: str = driver.get_settings().client_encoding
-    return encoding.replace("-", "").upper() == "UTF8"
-
-
-async def fits(connection: AsyncConnection, table: Table, names: Iterable[str]) -> bool:
-    """Whether the server's columns have the types of the model's: COPY takes any eight bytes for a number.
-
-    Ask in a transaction that has read the table: until its end nobody else alters it.
-    """
-    preparer = connection.dialect.identifier_preparer
-    schema = _schema(connection, table)
-    place = f"{preparer.quote(schema)}.{preparer.quote(table.name)}" if schema else preparer.quote(table.name)
-    declared = {name: table.c[name].type.compile(connection.dialect).lower() for name in names}
-    found = await connection.execute(_TYPES, {"place": place, "names": list(declared)})
-    return {row.attname: row.kind for row in found} == declared
-
-
-def packs(kinds: Iterable[Column[Any]]) -> bool:
-    """Whether these columns are packed here; otherwise, the driver encodes them."""
-    return all(type(kind.type) in {*_CODES, Text} for kind in kinds)
-
-
-async def _driver(connection: AsyncConnection) -> asyncpg.Connection[Any]:
-    driver: Any = (await connection.get_raw_connection()).driver_connection
-    return driver  # type: ignore[no-any-return] # of any driver, for SQLAlchemy
+async def _server_types(connection: AsyncConnection, driver: Any, table: Table, names: Iterable[str]) -> list[str]:
+    """Return the types of the server's columns; they stay if the transaction has read the table before."""
+    quote = connection.dialect.identifier_preparer.quote
+    place = ".".join(quote(part) for part in (_schema(connection, table), table.name) if part)
+    described = await driver.prepare(f"SELECT {', '.join(map(quote, names))} FROM {place} LIMIT 0")  # noqa: S608 # quoted
+    return [attribute.type.name for attribute in described.get_attributes()]
 
 
 def _schema(connection: AsyncConnection, table: Table) -> str | None:
@@ -96,76 +84,40 @@ def _schema(connection: AsyncConnection, table: Table) -> str | None:
     return found
 
 
-def _parts(columns: Mapping[str, Sequence[Any]], order: Sequence[int]) -> Iterator[list[list[Any]]]:
-    for start in range(0, len(order), _ROWS_AT_ONCE):
-        part = order[start : start + _ROWS_AT_ONCE]
-        yield [[values[number] for number in part] for values in columns.values()]
+def _has_nulls(table: Table, columns: Columns) -> bool:
+    return any(None in values for name, values in columns.items() if table.c[name].nullable)
 
 
-async def _packed_rows(
-    kinds: Sequence[Column[Any]], columns: Mapping[str, Sequence[Any]], order: Sequence[int]
-) -> AsyncIterator[bytes]:
+async def _packed(types: Sequence[_Type], columns: Columns, order: Sequence[int]) -> AsyncIterator[bytes]:
+    """Yield rows in the binary format: the number of fields, then for each field its length and its value."""
+    pack = Struct(">h" + "".join(f"i{type_.code}" for type_ in types)).pack
     yield _SIGNATURE
     for part in _parts(columns, order):
-        for piece in _not_too_long(kinds, part):
-            yield _rows(kinds, piece)
-            await asyncio.sleep(0)  # the driver does not wait while it may write
+        fields: list[Iterable[Any]] = [repeat(len(types))]
+        for type_, values in zip(types, part, strict=True):
+            if type_.name == "timestamptz":
+                values = map(floordiv, map(sub, values, repeat(_EPOCH)), repeat(_MICROSECOND))
+            fields += [repeat(Struct(f">{type_.code}").size), values]
+        yield b"".join(map(pack, *fields))
+        await asyncio.sleep(0)  # the driver writes without a pause, and other tasks have to run
     yield _END
 
 
-def _not_too_long(kinds: Sequence[Column[Any]], part: list[list[Any]]) -> Iterator[list[list[Any]]]:
-    """Yield the part as it is, or, where its texts are long, in pieces."""
-    texts = (values for kind, values in zip(kinds, part, strict=True) if type(kind.type) is Text)
-    length = sum(len(value) for values in texts for value in values if value is not None)
-    rows = len(part[0])
-    step = max(1, rows // (length // _CHARACTERS_AT_ONCE + 1))
-    for start in range(0, rows, step):
-        yield [values[start : start + step] for values in part]
+async def _records(columns: Columns, order: Sequence[int]) -> AsyncIterator[tuple[Any, ...]]:
+    for part in _parts(columns, order):
+        for record in zip(*part, strict=True):
+            yield record
+        await asyncio.sleep(0)
 
 
-def _rows(kinds: Sequence[Column[Any]], part: list[list[Any]]) -> bytes:
-    """Return rows: of each the count of its fields, then of each field the length and the value."""
-    fields: list[Iterable[bytes]] = [repeat(_COUNT.pack(len(kinds)))]
-    for all_there, group in groupby(zip(kinds, part, strict=True), _is_packed_whole):
-        if all_there:
-            fields.append(_packed(list(group)))
-        else:
-            fields += [_texts(values) if type(kind.type) is Text else _nullable(kind, values) for kind, values in group]
-    return b"".join(chain.from_iterable(zip(*fields)))  # noqa: B905 # the count is repeated without end
+def _parts(columns: Columns, order: Sequence[int]) -> Iterator[list[Iterable[Any]]]:
+    for start in range(0, len(order), _ROWS_AT_ONCE):
+        numbers = order[start : start + _ROWS_AT_ONCE]
+        yield [map(values.__getitem__, numbers) for values in columns.values()]
 
 
-def _is_packed_whole(given: tuple[Column[Any], list[Any]]) -> bool:
-    kind, _ = given
-    return type(kind.type) in _CODES and not kind.nullable
-
-
-def _packed(group: Sequence[tuple[Column[Any], Iterable[Any]]]) -> Iterator[bytes]:
-    layout, arguments = ">", []
-    for kind, values in group:
-        code = _CODES[type(kind.type)]
-        layout += f"i{code}"
-        if type(kind.type) is DateTime:
-            values = map(floordiv, map(sub, values, repeat(_EPOCH)), repeat(_MICROSECOND))
-        arguments += [repeat(Struct(f">{code}").size), values]
-    return map(Struct(layout).pack, *arguments)
-
-
-def _nullable(kind: Column[Any], values: Sequence[Any]) -> Iterator[bytes]:
-    there = _packed([(kind, [value for value in values if value is not None])])
-    return (_NULL if value is None else next(there) for value in values)
-
-
-def _texts(values: Iterable[str | None]) -> Iterator[bytes]:
-    for value in values:
-        if value is None:
-            yield _NULL
-        else:
-            encoded = value.encode()
-            yield _LENGTH.pack(len(encoded)) + encoded
-
-
-async def _unless_lost(driver: asyncpg.Connection[Any], sending: Coroutine[Any, Any, Any]) -> None:
-    """Wait for it, but not for good: asyncpg does, until it may write, where the connection is lost meanwhile."""
+async def _unless_lost(driver: Any, sending: Coroutine[Any, Any, Any]) -> None:
+    """Wait for a COPY, and raise if its connection is lost: asyncpg would wait for ever to write on."""
     copying = asyncio.ensure_future(sending)
 
     def stop(_: object) -> None:
@@ -179,14 +131,14 @@ async def _unless_lost(driver: asyncpg.Connection[Any], sending: Coroutine[Any, 
             driver.terminate()
         task = asyncio.current_task()
         if driver.is_closed() and not (task is not None and task.cancelling()):
-            raise asyncpg.ConnectionDoesNotExistError("the connection was lost in the middle of a COPY") from error
+            raise asyncpg.ConnectionDoesNotExistError("the connection was lost during a COPY") from error
         raise
     finally:
         driver.remove_termination_listener(stop)
 
 
 def _is_lost(error: BaseException) -> bool:
-    """Whether the server says that it goes, or the driver has lost its place in the protocol."""
+    """Whether the server is shutting the connection down, or the driver no longer knows the state of the protocol."""
     return isinstance(error, asyncpg.InternalClientError | asyncpg.OperatorInterventionError) and not isinstance(
         error, asyncpg.QueryCanceledError
     )

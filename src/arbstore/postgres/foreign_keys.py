@@ -1,8 +1,8 @@
-"""Foreign keys checked once a batch instead of once a row: the same guarantee, for a role that may skip the triggers.
+"""Foreign keys checked once a batch instead of once a row, with the same guarantee.
 
-The referenced rows are locked as the triggers lock them, `FOR KEY SHARE`, so that they stay until the transaction ends;
-then the triggers are switched off, by `session_replication_role`, for the batch alone. Unique keys and checks are no
-triggers, and hold.
+The referenced rows are locked `FOR KEY SHARE`, as the triggers lock them, so that nobody deletes them before the end of
+the transaction. Then `session_replication_role` switches the triggers off for this batch. Unique keys and checks are
+not triggers: they still hold. Only a role that may set that parameter can do it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _ROLE = "'session_replication_role'"
 
 log = logging.getLogger(__name__)
 
-# Each row is a reason to leave the triggers on. ROW EXCLUSIVE, taken before, keeps others from adding one meanwhile.
+# Each row is a reason to leave the triggers on. Lock the table first (ROW EXCLUSIVE), so that nobody adds a trigger.
 _OBSTACLES = text(
     """
     WITH known AS (
@@ -37,14 +37,14 @@ _OBSTACLES = text(
            || quote_ident(current_user)
     FROM known WHERE NOT has_any_column_privilege(foreign_table, 'UPDATE')
     UNION ALL
-    SELECT 'the foreign key ' || key || ' is not one to the table that is found as ' || foreign_table
+    SELECT 'the foreign key ' || key || ' refers to another table than ' || foreign_table
     FROM known
     LEFT JOIN pg_constraint ON conrelid = CAST(:table AS regclass) AND contype = 'f' AND conname = key
     WHERE confrelid IS DISTINCT FROM to_regclass(foreign_table)
     UNION ALL
     SELECT 'the table has a trigger of its own, ' || quote_ident(tgname)
     FROM pg_trigger LEFT JOIN pg_constraint ON pg_constraint.oid = tgconstraint
-    WHERE tgrelid = CAST(:table AS regclass) AND tgname <> 'ts_insert_blocker'  -- of hypertables: it fires for none
+    WHERE tgrelid = CAST(:table AS regclass) AND tgname <> 'ts_insert_blocker'  -- TimescaleDB's: it never fires
     AND (tgconstraint = 0 OR contype <> 'f' OR conname <> ALL (CAST(:keys AS text[])))
     """
 )
@@ -54,20 +54,20 @@ _OBSTACLES = text(
 async def checked_once(
     connection: AsyncConnection, table: Table, columns: Mapping[str, Sequence[Any]]
 ) -> AsyncIterator[None]:
-    """Check the columns' references now, and not row by row inside the block; enter it in a savepoint.
+    """Check all references of the columns now, and switch the row-by-row check off inside the block.
 
-    Only where the connection's execution options ask for it and nothing stands against it, which is logged once;
-    elsewhere, or with a reference that is not there, the block runs with the triggers on. An error ends the savepoint,
-    and with it what was set.
+    Enter it in a savepoint: an error rolls the parameter back. The check row by row stays on if the connection's
+    execution options do not ask for this, or if a referenced row is missing. It also stays on if the role or the table
+    does not allow this, which is logged once.
     """
     options = connection.sync_connection.get_execution_options() if connection.sync_connection is not None else {}
-    asked = options.get(OPTION) and not options.get("schema_translate_map")  # what follows names its tables in SQL
+    asked = options.get(OPTION) and not options.get("schema_translate_map")  # the SQL below has the models' names
     if not asked or not await _may_be_skipped(connection, table):
         yield
         return
     for constraint in table.foreign_key_constraints:
         if not await _are_there(connection, constraint, columns):
-            yield  # the trigger says which one it is
+            yield  # the trigger's error says which one is missing
             return
     before = await connection.scalar(text(f"SELECT current_setting({_ROLE}), set_config({_ROLE}, 'replica', true)"))
     yield
@@ -82,12 +82,12 @@ async def _may_be_skipped(connection: AsyncConnection, table: Table) -> bool:
     parameters = {"table": name, "keys": list(keys), "foreign_tables": list(keys.values())}
     obstacles = (await connection.scalars(_OBSTACLES, parameters)).all()
     for obstacle in obstacles:
-        _say_once(name, obstacle)
+        _warn_once(name, obstacle)
     return not obstacles
 
 
 @lru_cache(maxsize=64)
-def _say_once(table: str, obstacle: str) -> None:
+def _warn_once(table: str, obstacle: str) -> None:
     log.warning("%s: foreign keys are checked row by row: %s", table, obstacle)
 
 
@@ -96,9 +96,9 @@ async def _are_there(
 ) -> bool:
     (column,) = constraint.column_keys
     (referred,) = (element.column for element in constraint.elements)
-    wanted = sorted(set(columns[column]) - {None})  # a null refers to nothing
+    wanted = sorted(set(columns[column]) - {None})  # a null refers to no row
     statement = select(referred).where(referred == any_(bindparam("wanted", type_=ARRAY(referred.type))))
-    # Not those of tables that inherit from it. In order: of two who lock the same rows, none is in the other's way.
+    # ONLY leaves out tables that inherit from this one. The order keeps two writers of the same rows from a deadlock.
     statement = statement.with_hint(referred.table, "ONLY", "postgresql").order_by(referred)
     locked = statement.with_for_update(read=True, key_share=True)
     return len((await connection.scalars(locked, {"wanted": wanted})).all()) == len(wanted)

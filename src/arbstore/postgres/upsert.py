@@ -1,15 +1,14 @@
-"""The one way many rows are written: an upsert of whole columns, in the order of the key.
+"""The upsert of many rows, given as columns and written in the order of their keys.
 
-Few rows are one statement over arrays. Many are copied straight into the table, inside a savepoint; and where a key
-exists already, they are merged: from arrays, or, if they are very many, from a temporary table.
+A small batch is one statement over arrays. A large one is copied into the table, inside a savepoint. If some of its
+keys exist already, it is merged instead: from arrays, or from a temporary table if it is very large.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from itertools import chain, compress, count, islice
+from itertools import compress, count, islice
 from operator import eq
 from typing import Any, NamedTuple
 
@@ -35,21 +34,20 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from sqlalchemy.schema import CreateTable, DropTable
 
 from arbstore.errors import translated
-from arbstore.postgres.copying import copy, fits, speaks_utf8
+from arbstore.postgres.copying import copy
 from arbstore.postgres.foreign_keys import checked_once
 
-# Measured, see docs/performance.md: from here on COPY and its savepoint cost less than one statement over arrays,
+# Measured: with so many rows, COPY and its savepoint cost less than one statement over arrays.
 _WORTH_A_SAVEPOINT = 500
-# and, where keys exist already, a temporary table does.
+# If keys exist already, a temporary table costs less than arrays only with so many rows.
 _WORTH_A_TABLE = 5_000
 _MAY_CREATE_TEMPORARY = select(func.has_database_privilege(func.current_database(), "TEMPORARY"))
 
 
 class InsertResult(NamedTuple):
-    """What became of a batch: `given` = `written` + `superseded`, the latter by a later row of the same key.
+    """The numbers of a batch's rows: `given` = `written` + `superseded`, the latter by a later row of the same key.
 
-    The written are stored as they were given, also those that were so before: equal by PostgreSQL's measure, to which
-    -0.0 is 0.0 and 1.00 is 1.0.
+    `written` also counts rows that were stored already with equal values (to PostgreSQL, -0.0 equals 0.0).
     """
 
     given: int
@@ -57,16 +55,16 @@ class InsertResult(NamedTuple):
     superseded: int
 
     def __add__(self, other: object) -> InsertResult:
-        """Return the counts of two batches together."""
+        """Return the counts of two batches added up."""
         if not isinstance(other, InsertResult):
             return NotImplemented
         return InsertResult(*(mine + theirs for mine, theirs in zip(self, other, strict=True)))
 
 
 class _Rows(NamedTuple):
-    """Rows of `table`, by column; `order` holds the numbers of those to write, in ascending order of their keys.
+    """Rows of `table`, as columns; `order` has the numbers of the rows to write, sorted by their keys.
 
-    Of the columns that are `partly` given, None stands for the server's default.
+    In the columns named in `partly`, None stands for the server's default.
     """
 
     table: Table
@@ -82,16 +80,16 @@ class _Rows(NamedTuple):
         return {name: [values[number] for number in self.order] for name, values in self.columns.items()}
 
     def merged_from(self, given: FromClause) -> Insert:
-        """Return the upsert of what `given` holds of them, under the same names."""
+        """Return the upsert that reads these rows from `given`, which has columns of the same names."""
         return _merge(self.table, self.names, self.partly, given)
 
 
 async def upsert(session: AsyncSession, table: Table, columns: Mapping[str, Sequence[Any]]) -> InsertResult:
-    """Write the columns' rows in the session's transaction; of equal keys the last row wins, here and in the table.
+    """Insert or update rows in the session's transaction and return how many; the last row of a key wins.
 
-    The columns are equally long and checked already (see `records.columns`). None becomes the server's default where
-    the column has one. A row that says what is stored already stays as it is, and counts as written. After an error
-    nothing of the batch is written.
+    The columns have equal lengths and checked values (see `records.columns`). None becomes the server's default if
+    the column has one. A row whose values are stored already is left alone, and counts as written. If an error is
+    raised, nothing of the batch is written.
     """
     key = [columns[column.name] for column in table.primary_key]
     total = len(key[0])
@@ -110,39 +108,26 @@ async def upsert(session: AsyncSession, table: Table, columns: Mapping[str, Sequ
 
 
 def _order(key: Sequence[Sequence[Any]]) -> Sequence[int]:
-    """Return the numbers of the rows, sorted by key; of equal keys only the last one's."""
-    # Writers that upsert overlapping keys in different orders deadlock; and an index grows faster in its own order.
-    series, *others = key
-    order: Sequence[int] = range(len(series))
-    for values in reversed(others):
+    """Return the numbers of the rows, sorted by key; if rows have equal keys, only the last one's number."""
+    # Two writers that upsert the same keys in different orders deadlock. An index also grows faster in its own order.
+    order: Sequence[int] = range(len(key[0]))
+    for values in reversed(key):
         order = sorted(order, key=values.__getitem__)
-    order = _grouped(series, order)
-    # Of the time, or what else the key ends with, equal neighbours are few: only they are compared whole.
+    # Neighbours rarely have an equal last column (the time), so that few keys have to be compared in full.
     last = list(map(key[-1].__getitem__, order))
     candidates = compress(count(), map(eq, last, islice(last, 1, None)))
     pairs = [(order[place], order[place + 1]) for place in candidates]
-    # The sorts are stable: of equal keys the one given last is the last here too.
+    # The sorts are stable: rows with equal keys are still in the order in which they were given.
     superseded = {one for one, other in pairs if all(values[one] == values[other] for values in key)}
     return [number for number in order if number not in superseded] if superseded else order
-
-
-def _grouped(values: Sequence[int], order: Sequence[int]) -> Sequence[int]:
-    """Return the numbers sorted by these values, in their own order where those are equal."""
-    if len(set(values)) > len(values) // 16:
-        return sorted(order, key=values.__getitem__)
-    # Of few series, collecting the rows of each takes a third of the time of a sort.
-    groups: dict[int, list[int]] = defaultdict(list)
-    for number in order:
-        groups[values[number]].append(number)
-    return list(chain.from_iterable(groups[value] for value in sorted(groups)))
 
 
 async def _write(session: AsyncSession, rows: _Rows) -> None:
     if len(rows.order) >= _WORTH_A_SAVEPOINT:
         connection = await session.connection(bind_arguments={"clause": rows.table})
         raw = await connection.get_raw_connection()
-        # Without a transaction there is no savepoint, but then each statement is one by itself.
-        if not raw.dbapi_connection.autocommit and await speaks_utf8(connection):  # type: ignore[union-attr] # SQLAlchemy's adapter of asyncpg
+        # In autocommit mode there are no savepoints, and each statement is atomic by itself.
+        if not raw.dbapi_connection.autocommit:  # type: ignore[union-attr] # SQLAlchemy's adapter of asyncpg
             if not await _copied(connection, rows):
                 async with connection.begin_nested():
                     await _merge_into(connection, rows)
@@ -151,22 +136,21 @@ async def _write(session: AsyncSession, rows: _Rows) -> None:
 
 
 async def _copied(connection: AsyncConnection, rows: _Rows) -> bool:
-    """Copy the rows straight into the table; return False, and leave nothing behind, where an upsert is needed."""
+    """Copy the rows into the table; return False, and leave nothing behind, if they need an upsert."""
     # COPY cannot leave a column to the server in some of the rows.
-    if rows.partly or await _has_an_end(connection, rows) or not await fits(connection, rows.table, rows.names):
+    if rows.partly or await _ends_exist(connection, rows):
         return False
     try:
         async with connection.begin_nested(), checked_once(connection, rows.table, rows.columns):
-            await copy(connection, rows.table, rows.columns, rows.order)
+            return await copy(connection, rows.table, rows.columns, rows.order)
     except (asyncpg.UniqueViolationError, asyncpg.FeatureNotSupportedError):  # the latter with row-level security
         return False
-    return True
 
 
-async def _has_an_end(connection: AsyncConnection, rows: _Rows) -> bool:
-    """Whether the table has the first or the last key: a replay, or a window that overlaps the one before.
+async def _ends_exist(connection: AsyncConnection, rows: _Rows) -> bool:
+    """Whether the table has the first or the last key already, as in a replay or an overlapping window.
 
-    What is seen this early costs no COPY in vain.
+    To know this early saves a COPY that would fail.
     """
     key = rows.table.primary_key.columns
     ends = [tuple(rows.columns[column.name][number] for column in key) for number in (rows.order[0], rows.order[-1])]
@@ -188,7 +172,7 @@ async def _merge_into(connection: AsyncConnection, rows: _Rows) -> None:
 def _temporary(table: Table, names: tuple[str, ...], partly: frozenset[str]) -> Table:
     kinds = [table.c[name] for name in names]
     columns = [Column(kind.name, kind.type, nullable=kind.nullable or kind.name in partly) for kind in kinds]
-    # By its schema: a table of the user's may have the name, and come first on the search path.
+    # The schema is given because a table of the user's may have the same name, and come first on the search path.
     named = MetaData(schema="pg_temp")
     return Table(f"arbstore_{table.name}"[:63], named, *columns, prefixes=["TEMPORARY"], postgresql_on_commit="DROP")
 
@@ -206,7 +190,7 @@ def _merge(table: Table, names: tuple[str, ...], partly: frozenset[str], given: 
     values = [func.coalesce(given.c[name], defaults[name]) if name in partly else given.c[name] for name in names]
     statement = insert(table).from_select(names, select(*values))
     kept = {column.name: statement.excluded[column.name] for column in table.c if not column.primary_key}
-    # A row that says what is stored already is not written again: that costs half as much, and leaves no dead row.
+    # A row whose values are stored already is not written again: that costs half as much, and leaves no dead row.
     differs = [
         and_(new.is_distinct_from(table.c[name]), *([new.is_distinct_from(defaults[name])] if name in partly else []))
         for name, new in kept.items()

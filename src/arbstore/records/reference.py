@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from datetime import datetime
-from enum import StrEnum
+from enum import Enum, StrEnum
+from functools import lru_cache
 from typing import Annotated
 
+from arbstore.errors import ValidationError
 from arbstore.records import rules
 from arbstore.records.batch import Record
 
@@ -65,3 +67,21 @@ class Symbol(Listing, frozen=True, kw_only=True):
     id: int
     exchange_id: int
     created_at: datetime
+
+
+def enum_value(exchange: str | Enum) -> str:
+    """Return the enum value of an exchange in capitals. The exchange is a text, or an Enum whose value is a text.
+
+    Raises ValidationError for anything else.
+    """
+    try:
+        return _in_capitals(exchange)
+    except TypeError as error:
+        reason = f"must be a text such as BINANCE_SPOT, is {exchange!r}"
+        raise ValidationError(reason, field="exchange") from error
+
+
+@lru_cache(maxsize=2**10)
+def _in_capitals(exchange: str | Enum) -> str:
+    value = exchange.value if isinstance(exchange, Enum) else exchange
+    return str.upper(str.strip(value))

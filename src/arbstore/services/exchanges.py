@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Hashable, Iterable
 from enum import Enum
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any, NamedTuple
 
 from sqlalchemy import Column, func, select, update
@@ -14,6 +14,7 @@ from sqlalchemy.dialects.postgresql import insert
 from arbstore import locks, models
 from arbstore.errors import DuplicateError, UnknownExchangeError, ValidationError
 from arbstore.records import Exchange, MarketType
+from arbstore.records.reference import enum_value as enum_value
 from arbstore.services.service import Service
 
 _TABLE = models.Exchange.__table__
@@ -28,21 +29,6 @@ class ExchangeSync(NamedTuple):
     updated: tuple[Exchange, ...]
     deactivated: tuple[Exchange, ...]
     unchanged: int
-
-
-def enum_value(exchange: str | Enum) -> str:
-    """Return the enum value in capitals. `exchange` is a text, or an Enum with a text as its value."""
-    try:
-        return _in_capitals(exchange)
-    except TypeError as error:
-        reason = f"must be a text such as BINANCE_SPOT, is {exchange!r}"
-        raise ValidationError(reason, field="exchange") from error
-
-
-@lru_cache(maxsize=2**10)
-def _in_capitals(exchange: str | Enum) -> str:
-    value = exchange.value if isinstance(exchange, Enum) else exchange
-    return str.upper(str.strip(value))
 
 
 class Exchanges(Service):
