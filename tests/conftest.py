@@ -79,5 +79,5 @@ def quote(symbol: Symbol, bid: float = 100.0, at: datetime = NOON) -> BookTicker
 @pytest_asyncio.fixture
 async def empty_db(arbstore_server: URL, _arbstore_admin: AsyncConnection) -> AsyncIterator[Database]:
     """Yield an open Database without a schema, on the server under test."""
-    async with testing._database_of_its_own(arbstore_server, _arbstore_admin, template="template1") as database:
+    async with testing._copied(arbstore_server, _arbstore_admin, "template1") as url, Database(url) as database:
         yield database

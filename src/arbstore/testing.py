@@ -15,11 +15,12 @@ import asyncio
 import hashlib
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from functools import cache
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 from uuid import uuid4
 
 import pytest
@@ -34,15 +35,15 @@ from arbstore.database import Database, Store, engine_options
 from arbstore.settings import EMBEDDED, Settings
 
 T = TypeVar("T")
-LoopScope = Literal["session", "package", "module", "class", "function"]
+LoopScope = Literal["session", "package", "module", "class"]
 
-# The data of tests need not outlive a crash. Without its guarantees a clone takes a fifth of the time.
-_OPTIONS = {"fsync": "off", "wal_level": "minimal", "max_wal_senders": "0"}
-_EDITION = " edition "  # in the reason of each test that is skipped because of the server's edition
-_DRIVER = "postgresql+asyncpg"
+# The data of tests need not outlive a crash.
+_OPTIONS = {"fsync": "off", "wal_level": "minimal", "max_wal_senders": "0", "max_wal_size": "256MB"}
+_MEMORY = Path("/dev/shm")  # noqa: S108 # a folder in memory; a test makes its own folder in it
+_ENOUGH = 4 * 2**30  # bytes; the run of a large suite needs about one eighth
 _WORKER_KEY = "arbstore_server"
 _SERVER = pytest.StashKey["_Server"]()
-_RAN_ON = pytest.StashKey[set[str]]()
+_RAN_ON = pytest.StashKey[set[str]]()  # descriptions of the servers, for the summary
 
 
 class _Server:
@@ -55,8 +56,9 @@ class _Server:
         if choice == "docker":
             self.url = self._start_container(Settings.load().test_image)
         elif choice == EMBEDDED:
-            # The first worker that needs the server starts it, and the others share it.
-            self._folder = Path(tempfile.mkdtemp(prefix="arbstore-test-"))
+            # In memory a database is cloned in 6 ms, on some disks in 60. The first worker starts the server.
+            roomy = _MEMORY.is_dir() and shutil.disk_usage(_MEMORY).free > _ENOUGH
+            self._folder = Path(tempfile.mkdtemp(prefix="arbstore-test-", dir=_MEMORY if roomy else None))
             self.url = f"{EMBEDDED}:{self._folder / 'postgres'}"
 
     def _start_container(self, image: str) -> str:
@@ -85,11 +87,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    """Prepare the list of servers for the summary."""
-    config.stash[_RAN_ON] = set()
-
-
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
     """Pass the server's URL to a worker of pytest-xdist."""
@@ -99,24 +96,22 @@ def pytest_configure_node(node: Any) -> None:
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any, error: object) -> None:
     """Collect the server that a worker's tests ran on."""
-    node.config.stash[_RAN_ON].update(getattr(node, "workeroutput", {}).get(_WORKER_KEY, ()))
+    _ran_on(node.config).update(getattr(node, "workeroutput", {}).get(_WORKER_KEY, ()))
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Pass the server that this worker's tests ran on to the main process."""
-    if hasattr(session.config, "workeroutput"):
-        session.config.workeroutput[_WORKER_KEY] = [*session.config.stash[_RAN_ON]]
+    getattr(session.config, "workeroutput", {})[_WORKER_KEY] = [*_ran_on(session.config)]
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
     """Print which server the tests ran on, and the tests that its edition left out."""
-    ran_on = config.stash[_RAN_ON]
-    for server in sorted(ran_on):
+    for server in sorted(_ran_on(config)):
         passed = len(terminalreporter.stats.get("passed", ()))
         terminalreporter.write_line(f"arbstore: {passed} tests passed on {server}")
     left_out: dict[str, list[str]] = {}
     for report in terminalreporter.stats.get("skipped", ()):
-        if isinstance(report.longrepr, tuple) and _EDITION in (reason := str(report.longrepr[2])):
+        if isinstance(report.longrepr, tuple) and " edition has no " in (reason := str(report.longrepr[2])):
             left_out.setdefault(reason.removeprefix("Skipped: "), []).append(report.nodeid)
     for reason, names in sorted(left_out.items()):
         terminalreporter.write_line(f"arbstore: {len(names)} tests left out, {reason}:")
@@ -126,8 +121,8 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     """Stop the server if this run started it."""
-    if (server := config.stash.get(_SERVER, None)) is not None:
-        server.stop()
+    if _SERVER in config.stash:
+        config.stash[_SERVER].stop()
 
 
 def skip_without(edition: Edition, feature: Feature) -> None:
@@ -136,47 +131,44 @@ def skip_without(edition: Edition, feature: Feature) -> None:
         pytest.skip(f"the {edition} edition has no {feature}")
 
 
+def _ran_on(config: pytest.Config) -> set[str]:
+    return config.stash.setdefault(_RAN_ON, set())
+
+
 def _server_url(config: pytest.Config) -> str:
-    given: dict[str, str] = getattr(config, "workerinput", {})
-    if _WORKER_KEY in given:
-        return given[_WORKER_KEY]
+    if hasattr(config, "workerinput"):
+        return str(config.workerinput[_WORKER_KEY])
     if _SERVER not in config.stash:
         config.stash[_SERVER] = _Server(config.getoption("--database"))
     return config.stash[_SERVER].url
 
 
-def _in_thread(work: Callable[[], Awaitable[T]]) -> T:
+def _in_thread(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
     """Run a coroutine in a thread of its own: this thread may be running the tests' event loop."""
-
-    async def run() -> T:
-        return await work()
-
     with ThreadPoolExecutor(1) as pool:
-        return pool.submit(asyncio.run, run()).result()
+        return pool.submit(lambda: asyncio.run(work())).result()
 
 
-def _loop_scope(fixture_name: str, config: pytest.Config) -> LoopScope:
-    """Return the scope of the fixtures' event loop, so that what belongs to a loop ends with it."""
-    scopes: tuple[LoopScope, ...] = ("session", "package", "module", "class")
+def _loop_scope(fixture_name: str, config: pytest.Config) -> LoopScope | Literal["function"]:
+    """Return the scope of the fixtures' event loop: its connections must be closed before it ends."""
     configured = config.getini("asyncio_default_fixture_loop_scope")
-    return next((scope for scope in scopes if scope == configured), "function")
+    return next((scope for scope in get_args(LoopScope) if scope == configured), "function")
 
 
 @pytest.fixture(scope="session")
 def arbstore_server(pytestconfig: pytest.Config) -> Iterator[URL]:
     """Yield the URL of a server that has the template database."""
     url = Settings.load(database_url=_server_url(pytestconfig)).url
-    if url.drivername != EMBEDDED:
-        pytestconfig.stash[_RAN_ON].add(_in_thread(lambda: _make_template(url)))
-        yield url
-        return
-    server = embedded.acquire(url.database, options=_OPTIONS)
+    server = embedded.acquire(url.database, options=_OPTIONS) if url.drivername == EMBEDDED else None
     try:
-        url = make_url(server.url).set(drivername=_DRIVER)
-        pytestconfig.stash[_RAN_ON].add(f"{_in_thread(lambda: _make_template(url))} (embedded)")
+        if server is not None:
+            url = make_url(server.url).set(drivername="postgresql+asyncpg")
+        description = _in_thread(lambda: _make_template(url))
+        _ran_on(pytestconfig).add(description if server is None else f"{description} (embedded)")
         yield url
     finally:
-        server.release()
+        if server is not None:
+            server.release()
 
 
 @pytest.fixture(scope="session")
@@ -227,20 +219,20 @@ async def _arbstore_admin(arbstore_server: URL) -> AsyncIterator[AsyncConnection
 @pytest_asyncio.fixture
 async def arbstore_committed_db(arbstore_server: URL, _arbstore_admin: AsyncConnection) -> AsyncIterator[Database]:
     """Yield an open Database of the test's own, migrated and empty, where commits are real."""
-    async with _database_of_its_own(arbstore_server, _arbstore_admin, template=_template_name()) as database:
+    async with _copied(arbstore_server, _arbstore_admin, _template_name()) as url, Database(url) as database:
         yield database
 
 
 @asynccontextmanager
-async def _database_of_its_own(server: URL, admin: AsyncConnection, *, template: str) -> AsyncIterator[Database]:
+async def _copied(server: URL, admin: AsyncConnection, template: str) -> AsyncIterator[str]:
     url = server.set(database=await _create(admin, template))
     try:
-        async with Database(url.render_as_string(hide_password=False)) as database:
-            yield database
+        yield url.render_as_string(hide_password=False)
     finally:
         await admin.execute(text(f'DROP DATABASE IF EXISTS "{url.database}" WITH (FORCE)'))
 
 
+@cache
 def _template_name() -> str:
     revisions = sorted(migrations.script_location().glob("versions/*.py"))
     content = b"".join(path.read_bytes() for path in [*revisions, Path(__file__)])
@@ -261,12 +253,14 @@ async def _make_template(server: URL) -> str:
     async with _administering(server) as connection:
         # Several workers, or runs, come here at once.
         await connection.execute(text("SELECT pg_advisory_lock(hashtext(:name))"), {"name": name})
-        exists = await connection.scalar(text("SELECT true FROM pg_database WHERE datname = :name"), {"name": name})
-        if not exists:
+        if not await connection.scalar(text("SELECT true FROM pg_database WHERE datname = :name"), {"name": name}):
             await _migrate_template(connection, server, name)
         await connection.execute(text("SELECT pg_advisory_unlock(hashtext(:name))"), {"name": name})
         release = await connection.scalar(text("SHOW server_version"))
-    return f"PostgreSQL {release}, {await _edition(server)}"
+        async with _copied(server, connection, name) as url, _administering(make_url(url)) as inside:
+            extension = await inside.run_sync(timescale.version)
+            edition = await inside.run_sync(timescale.edition)
+    return f"PostgreSQL {release}, {edition if extension is None else f'TimescaleDB {extension}, {edition} edition'}"
 
 
 async def _migrate_template(connection: AsyncConnection, server: URL, name: str) -> None:
@@ -287,17 +281,6 @@ async def _migrate_template(connection: AsyncConnection, server: URL, name: str)
     await connection.execute(text(f'ALTER DATABASE "{draft}" RENAME TO "{name}"'))
 
 
-async def _edition(server: URL) -> str:
-    clone = await _clone(server)
-    try:
-        async with _administering(clone) as connection:
-            version = await connection.run_sync(timescale.version)
-            edition = await connection.run_sync(timescale.edition)
-    finally:
-        await _drop(server, clone)
-    return "plain" if version is None else f"TimescaleDB {version}, {edition} edition"
-
-
 async def _create(admin: AsyncConnection, template: str) -> str:
     name = f"arbstore_test_{uuid4().hex[:12]}"
     # Copying files is the fastest way where its checkpoints need not reach the disk.
@@ -312,5 +295,5 @@ async def _clone(server: URL) -> URL:
 
 
 async def _drop(server: URL, clone: URL) -> None:
-    async with _administering(server) as connection:
-        await connection.execute(text(f'DROP DATABASE IF EXISTS "{clone.database}" WITH (FORCE)'))
+    async with _administering(server) as admin:
+        await admin.execute(text(f'DROP DATABASE IF EXISTS "{clone.database}" WITH (FORCE)'))
