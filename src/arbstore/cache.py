@@ -22,7 +22,7 @@ from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session, SessionTransaction
 
-from arbstore.errors import translated
+from arbstore.errors import ValidationError, translated
 from arbstore.records import Symbol, SymbolType
 from arbstore.settings import Settings
 
@@ -222,12 +222,19 @@ class Pair(NamedTuple):
 def pair_of(exchange_id: int, base: str, quote: str, symbol_type: str | None, expiry: datetime | None) -> Pair:
     """Return the pair with these names, in any spelling of case and blanks. `expiry` must be in UTC.
 
-    Raises ValueError for an unknown `symbol_type`.
+    Raises ValueError for an unknown `symbol_type`, ValidationError for a name that is not a text.
     """
     kind = None if symbol_type is None else SymbolType(symbol_type.upper())
-    base, quote = base.strip().upper(), quote.strip().upper()
+    base, quote = ticker(base, "base"), ticker(quote, "quote")
     key = f"{exchange_id:d} {base} {quote} {kind} {expiry}"
     return Pair(exchange_id, base, quote, kind, expiry, key)
+
+
+def ticker(name: str, field: str) -> str:
+    """Return the name of an asset in capitals, without blanks around it; raise ValidationError for another type."""
+    if not isinstance(name, str):
+        raise ValidationError(f"must be a text such as BTC, is {name!r}", field=field)
+    return name.strip().upper()
 
 
 def spoken(pair: Pair) -> str:
