@@ -744,11 +744,10 @@ async def test_an_export_that_is_cancelled_again_while_it_cleans_up_leaves_nothi
     with ThreadPoolExecutor(1) as threads:
         asyncio.get_running_loop().set_default_executor(threads)
         threads.submit(free.wait)  # what cleans up has to wait for its turn
-        for _ in range(2):
+        while not task.done():  # on a busy machine the second cancel can come before the clean-up has begun
             task.cancel()
             await asyncio.sleep(0.1)
-        with pytest.raises(asyncio.CancelledError):
-            await task
+        assert task.cancelled()
         free.set()
         async with asyncio.timeout(20):
             while files(tmp_path):  # noqa: ASYNC110 # a folder has no event for it

@@ -22,7 +22,7 @@ LAYERS = [
     {"arbstore.cache", "arbstore.postgres"},
     {"arbstore.models"},
     {"arbstore.kinds"},
-    {"arbstore.records", "arbstore.settings", "arbstore.locks", "arbstore.timescale"},
+    {"arbstore.records", "arbstore.settings", "arbstore.timescale"},
     {"arbstore.errors", "alembic_timescaledb"},
 ]
 BUILD_SQL = {"arbstore.services", "arbstore.postgres", "alembic_timescaledb"}

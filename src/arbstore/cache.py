@@ -4,12 +4,17 @@ Each rule has a test in tests/test_cache.py. Answers are immutable, and "there i
 nothing. A commit drops the answers that its transaction changed. Until then, the session that wrote reads past the
 cache. An answer is not kept if it was read before a change, or in a transaction that reads an older snapshot.
 Concurrent misses of one key make one query.
+
+The key of a symbol is its id, the key of a pair a text, and the key of a list a tuple. Ids and pairs are looked up most
+often, and Python computes the hash of a tuple anew for each look-up.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Hashable, Iterable, MutableMapping
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping, MutableMapping
+from datetime import datetime
+from functools import lru_cache
 from typing import Any, NamedTuple, TypeAlias, TypeVar, cast
 
 from cachetools import TTLCache
@@ -17,7 +22,8 @@ from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session, SessionTransaction
 
-from arbstore.errors import translated
+from arbstore.errors import ValidationError, translated
+from arbstore.records import Symbol, SymbolType
 from arbstore.settings import Settings
 
 T = TypeVar("T")
@@ -199,3 +205,80 @@ def _forget_changed(session: Session, transaction: SessionTransaction) -> None:
     if session.info.pop(_COMMITTING, False):
         _drop_changed(session)  # a commit that was interrupted may have reached the server
     session.info.pop(_PENDING, None)
+
+
+class Pair(NamedTuple):
+    """A pair on one exchange. `symbol_type` None means any type, `expiry` None a contract without one."""
+
+    exchange_id: int
+    base: str
+    quote: str
+    symbol_type: SymbolType | None
+    expiry: datetime | None
+    key: str
+
+
+@lru_cache(maxsize=2**15)
+def pair_of(exchange_id: int, base: str, quote: str, symbol_type: str | None, expiry: datetime | None) -> Pair:
+    """Return the pair with these names, in any spelling of case and blanks. `expiry` must be in UTC.
+
+    Raises ValueError for an unknown `symbol_type`, ValidationError for a name that is not a text.
+    """
+    kind = None if symbol_type is None else SymbolType(symbol_type.upper())
+    base, quote = ticker(base, "base"), ticker(quote, "quote")
+    key = f"{exchange_id:d} {base} {quote} {kind} {expiry}"
+    return Pair(exchange_id, base, quote, kind, expiry, key)
+
+
+def ticker(name: str, field: str) -> str:
+    """Return the name of an asset in capitals, without blanks around it; raise ValidationError for another type."""
+    if not isinstance(name, str):
+        raise ValidationError(f"must be a text such as BTC, is {name!r}", field=field)
+    return name.strip().upper()
+
+
+def spoken(pair: Pair) -> str:
+    """Return the pair as people write it."""
+    return " ".join(str(part) for part in (f"{pair.base}/{pair.quote}", pair.symbol_type, pair.expiry) if part)
+
+
+def skipped(pair: Pair, symbols: Iterable[Symbol]) -> list[int]:
+    """Return the ids of the pair's symbols that a look-up skips.
+
+    These are inactive symbols, and dated contracts when no expiry was given.
+    """
+    return [
+        symbol.id
+        for symbol in symbols
+        if pair.symbol_type in (None, symbol.symbol_type) and pair.expiry in (None, symbol.expiry)
+        if not symbol.is_active or (symbol.expiry is not None and pair.expiry is None)
+    ]
+
+
+def keys_of(symbol: Symbol) -> list[Hashable]:
+    """Return the keys whose answer is, or was, this symbol."""
+    pair = (symbol.symbol_base, symbol.symbol_quote, symbol.symbol_type, symbol.expiry)
+    return [symbol.id, *_pair_keys(symbol.exchange_id, *pair)]
+
+
+def keys_of_row(exchange_id: int, row: Mapping[str, Any]) -> list[Hashable]:
+    """Return the keys whose answers change when this row is added; its id is not known yet."""
+    pair = (row["symbol_base"], row["symbol_quote"], row["symbol_type"], row["expiry"])
+    return [*_pair_keys(exchange_id, *pair), *keys_of_lists(exchange_id)]
+
+
+def keys_of_lists(exchange_id: int) -> list[Hashable]:
+    """Return the keys of the lists of an exchange's symbols."""
+    return [list_key(exchange_id, active_only=active) for active in (True, False)]
+
+
+def list_key(exchange_id: int, *, active_only: bool) -> Hashable:
+    """Return the key of the list of an exchange's symbols, or of its active ones."""
+    return (exchange_id, active_only)
+
+
+def _pair_keys(
+    exchange_id: int, base: str, quote: str, symbol_type: SymbolType, expiry: datetime | None
+) -> list[Hashable]:
+    # The same objects as in `pair_of`: Python finds them without comparing the texts.
+    return [pair_of(exchange_id, base, quote, kind, expiry).key for kind in (None, symbol_type)]

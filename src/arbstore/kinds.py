@@ -47,7 +47,7 @@ class Kind(Generic[In, Out]):
     """One time series table. Its `name` is that of its service in a Store and of its rows in files.
 
     `model` is the table's class as "package.module:Class". A key is an owner, a part where the table has one, and
-    `timestamp`. `newer` is the column that decides which of two rows with one key is the newer one. `scale` is how many
+    `timestamp`. If two rows have the same key, the one with the greater `newer` is the newer one. `scale` is how many
     digits after the point an exact decimal keeps in a frame.
     """
 

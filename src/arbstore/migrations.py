@@ -20,17 +20,17 @@ from sqlalchemy import Connection, text
 
 from alembic_timescaledb import server
 from alembic_timescaledb.server import Edition
-from arbstore import locks
 from arbstore.database import Database
 from arbstore.errors import ConfigurationError, DeployRunningError, translated
 from arbstore.models import Base
+from arbstore.postgres import Lock
 from arbstore.records import Record
 from arbstore.services import retention
 
 _PLUGINS = ["alembic.autogenerate.*", "alembic_timescaledb"]
 _RUNNING = threading.Lock()
-_LOCK = text("SELECT pg_advisory_xact_lock(:key)").bindparams(key=locks.MIGRATIONS)
-_TRY_LOCK = text("SELECT pg_try_advisory_xact_lock(:key)").bindparams(key=locks.MIGRATIONS)
+_LOCK = text("SELECT pg_advisory_xact_lock(:key)").bindparams(key=Lock.MIGRATIONS)
+_TRY_LOCK = text("SELECT pg_try_advisory_xact_lock(:key)").bindparams(key=Lock.MIGRATIONS)
 
 log = logging.getLogger(__name__)
 

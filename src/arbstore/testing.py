@@ -31,8 +31,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from alembic_timescaledb import Edition, Feature
 from alembic_timescaledb import server as timescale
 from arbstore import embedded, migrations
-from arbstore.database import Database, Store
-from arbstore.postgres.engine import engine_options
+from arbstore.database import Database, Store, engine_options
 from arbstore.settings import EMBEDDED, Settings
 
 T = TypeVar("T")

@@ -16,9 +16,10 @@ from sqlalchemy import Column, Connection, DateTime, ForeignKey, Table, text
 
 from alembic_timescaledb import Hypertable, declared, hypertables, server
 from alembic_timescaledb.server import Edition
-from arbstore import locks, migrations
+from arbstore import migrations
 from arbstore.database import Database
 from arbstore.models import Base
+from arbstore.postgres import Lock
 
 CHECKOUT = Path(__file__).parents[2]
 SERIES = len(list(hypertables(Base.metadata)))
@@ -119,13 +120,13 @@ async def test_a_deploy_waits_for_another_longer_than_a_statement_may(empty_db: 
     settings = empty_db.settings.model_copy(update={"statement_timeout": 0.2})
     waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
     async with Database(settings=settings) as hurried, empty_db.engine.connect() as holder:
-        await holder.execute(text("SELECT pg_advisory_lock(:key)"), {"key": locks.MIGRATIONS})
+        await holder.execute(text("SELECT pg_advisory_lock(:key)"), {"key": Lock.MIGRATIONS})
         deploy = asyncio.create_task(migrations.deploy(hurried))
         async with asyncio.timeout(30):
             while not await holder.scalar(text(waiting)):  # noqa: ASYNC110 # the server has no event for it
                 await asyncio.sleep(0.01)
         await asyncio.sleep(0.5)  # more than it could wait, if the timeout held for it
-        await holder.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": locks.MIGRATIONS})
+        await holder.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": Lock.MIGRATIONS})
         await deploy
         async with hurried.engine.connect() as connection:
             assert await connection.scalar(text("SHOW statement_timeout")) == "200ms"

@@ -252,3 +252,12 @@ async def test_history_by_pair_costs_one_statement_warm_and_three_cold(committed
         async with committed_db.begin() as store:
             assert len(await store.book_tickers.history("BINANCE_SPOT", "BTC", "USDT")) == 1
         assert len(sent) == most, sent
+
+
+async def test_a_name_that_is_not_a_text_and_a_query_of_another_kind_are_refused(store: Store, market: Market) -> None:
+    for read in (store.book_tickers.history, store.book_tickers.latest):
+        with pytest.raises(ValidationError, match="base: must be a text such as BTC, is 5"):
+            await read("BINANCE_SPOT", 5, "USDT")  # type: ignore[arg-type] # callers without a type checker
+    query = await store.book_tickers.query("BINANCE_SPOT", "BTC", "USDT")
+    with pytest.raises(ValidationError, match="query: is for book_tickers, not for trades"):
+        await store.trades.fetch(query)

@@ -6,15 +6,15 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
+from arbstore import cache
 from arbstore.database import Store
 from arbstore.records import Exchange, Listing, SymbolType
-from arbstore.services import pairs
 
 QUARTER = datetime(2024, 9, 27, 8, tzinfo=UTC)
 
 
 def test_a_pair_is_the_same_however_it_is_written() -> None:
-    assert pairs.named(1, " btc", "Usdt ", "spot", None) == pairs.named(1, "BTC", "USDT", SymbolType.SPOT, None)
+    assert cache.pair_of(1, " btc", "Usdt ", "spot", None) == cache.pair_of(1, "BTC", "USDT", SymbolType.SPOT, None)
 
 
 @pytest.mark.parametrize(
@@ -31,13 +31,13 @@ def test_a_pair_is_the_same_however_it_is_written() -> None:
     ],
 )
 def test_whatever_differs_makes_another_key(other: tuple[int, str, str, str | None, datetime | None]) -> None:
-    assert pairs.named(*other).key != pairs.named(1, "BTC", "USDT", "FUTURE", QUARTER).key
+    assert cache.pair_of(*other).key != cache.pair_of(1, "BTC", "USDT", "FUTURE", QUARTER).key
 
 
 def test_a_type_that_is_none_is_refused_each_time() -> None:
     for _ in range(2):
         with pytest.raises(ValueError, match="SWAP"):
-            pairs.named(1, "BTC", "USDT", "swap", None)
+            cache.pair_of(1, "BTC", "USDT", "swap", None)
 
 
 async def test_the_keys_of_a_symbol_are_those_it_is_looked_up_by(store: Store, exchange: Exchange) -> None:
@@ -50,8 +50,8 @@ async def test_the_keys_of_a_symbol_are_those_it_is_looked_up_by(store: Store, e
         expiry=QUARTER.astimezone(timezone(timedelta(hours=9))),
     )
     symbol = await store.symbols.add(exchange.id, dated)
-    assert set(pairs.keys_of(symbol)) == {
+    assert set(cache.keys_of(symbol)) == {
         symbol.id,
-        pairs.named(exchange.id, "btc", "usdt", None, QUARTER).key,
-        pairs.named(exchange.id, "btc", "usdt", "future", QUARTER).key,
+        cache.pair_of(exchange.id, "btc", "usdt", None, QUARTER).key,
+        cache.pair_of(exchange.id, "btc", "usdt", "future", QUARTER).key,
     }

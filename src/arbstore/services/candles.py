@@ -11,16 +11,15 @@ from typing import Any, TypeVar, Unpack
 from sqlalchemy import func, select
 
 from alembic_timescaledb.server import materialized, refresh_windows
-from arbstore import locks
 from arbstore.errors import ValidationError
 from arbstore.models.rollups import HOUR, ROLL_UPS, RollUp
+from arbstore.postgres import Lock
 from arbstore.postgres.history import HistoryQuery, Window, checked_range
 from arbstore.records import Candle, CandleSource, StoredCandle, Timeframe, rules
 from arbstore.records.rules import ago
-from arbstore.services.rollup_reads import MadeCandles
-from arbstore.services.rollup_writes import MINUTES, roll_up_between
+from arbstore.services import as_records
+from arbstore.services.rollups import MINUTES, MadeCandles, roll_up_between
 from arbstore.services.series import Series
-from arbstore.services.service import as_records
 
 T = TypeVar("T")
 
@@ -103,7 +102,7 @@ class Candles(Series[Candle, StoredCandle]):
         assert begin is not None and end is not None  # noqa: S101, PT018 # both were given
         begin, end = MINUTES.ceil(begin), MINUTES.ceil(min(end, MINUTES.floor(datetime.now(UTC))))
         # One at a time: two that run at once would each make a candle from the rows that it sees.
-        await self._execute(select(func.pg_advisory_xact_lock(locks.ROLL_UP)))
+        await self._execute(select(func.pg_advisory_xact_lock(Lock.ROLL_UP)))
         views = await self._on_connection(lambda connection: materialized(connection, rolled.views))
         result = await self._execute(roll_up_between(rolled, begin, end, views))
         return int(result.rowcount)  # type: ignore[attr-defined] # an insert's result has one

@@ -11,11 +11,12 @@ from typing import Any, NamedTuple
 from sqlalchemy import Column, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
-from arbstore import locks, models
+from arbstore import models
 from arbstore.errors import DuplicateError, UnknownExchangeError, ValidationError
+from arbstore.postgres import Lock
 from arbstore.records import Exchange, MarketType
 from arbstore.records.reference import enum_value as enum_value
-from arbstore.services.service import Service
+from arbstore.services import Service
 
 _TABLE = models.Exchange.__table__
 _NAME = re.compile("[A-Z0-9]+(_[A-Z0-9]+)*")
@@ -94,7 +95,7 @@ class Exchanges(Service):
         for value in wanted:
             _parts(value)
         # Locks on rows would not do: the rows that another sync is about to add have none yet.
-        await self._execute(select(func.pg_advisory_xact_lock(locks.EXCHANGES)))
+        await self._execute(select(func.pg_advisory_xact_lock(Lock.EXCHANGES)))
         here = await self._records(Exchange, select(_TABLE))
         known = {exchange.enum_value for exchange in here}
         added = [await self._insert(value) for value in sorted(wanted - known)]

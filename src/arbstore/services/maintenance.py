@@ -24,14 +24,14 @@ from sqlalchemy import (
 
 from alembic_timescaledb import declared, server
 from alembic_timescaledb.server import HypertableState, Size, materialized
-from arbstore import locks
 from arbstore.errors import CleanupRunningError, ValidationError
 from arbstore.models import Base
 from arbstore.models.rollups import RollUp
+from arbstore.postgres import Lock
 from arbstore.records import Record
 from arbstore.records.rules import ago, in_utc
 from arbstore.services.retention import Ages, Retentions, check_ages, time_series, time_series_table
-from arbstore.services.rollup_writes import MINUTES, ROLLED_UP, roll_up_between, roll_up_minutes_of
+from arbstore.services.rollups import MINUTES, ROLLED_UP, roll_up_between, roll_up_minutes_of
 
 # Rows are counted in tables up to this size; for larger ones the server's estimate is used.
 _COUNTED_BYTES = 64 * 2**20
@@ -114,7 +114,7 @@ class Maintenance(Retentions):
         """
         # The holder's transaction may sit idle while other transactions do the work.
         await self._execute(select(func.set_config("idle_in_transaction_session_timeout", "0", True)))
-        if not (await self._execute(select(func.pg_try_advisory_xact_lock(locks.CLEANUP)))).scalar_one():
+        if not (await self._execute(select(func.pg_try_advisory_xact_lock(Lock.CLEANUP)))).scalar_one():
             raise CleanupRunningError
 
     async def expire(self, table_name: str, older_than: datetime, limit: int) -> Removed:

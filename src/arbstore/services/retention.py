@@ -21,11 +21,11 @@ from alembic_timescaledb.server import (
     retention_policies,
     set_retention_policy,
 )
-from arbstore import locks
 from arbstore.errors import ValidationError
 from arbstore.models import Base, RetentionOverride
+from arbstore.postgres import Lock
 from arbstore.records.rules import BEGINNING, ago
-from arbstore.services.service import Service
+from arbstore.services import Service
 
 Ages: TypeAlias = Mapping[str, timedelta | None]  # by table; None keeps its rows for good
 
@@ -100,11 +100,11 @@ class Retentions(Service):
         Ages in `given` replace those in force. Raises ValidationError for an unknown table or an age not above zero.
         """
         check_ages(given or {})
-        await self._execute(select(func.pg_advisory_xact_lock_shared(locks.RETENTION)))
+        await self._execute(select(func.pg_advisory_xact_lock_shared(Lock.RETENTION)))
         return {found.table: found.keep_for for found in await self.retention()} | dict(given or {})
 
     async def _change(self, table: str, keep_for: timedelta | None, statement: Executable) -> Retention:
-        await self._execute(select(func.pg_advisory_xact_lock(locks.RETENTION)))
+        await self._execute(select(func.pg_advisory_xact_lock(Lock.RETENTION)))
         await self._on_connection(lambda connection: _check_refreshes(connection, table, keep_for))
         await self._execute(statement)
         await self._on_connection(lambda connection: _apply(connection, table, keep_for))
@@ -156,7 +156,7 @@ def overrides(connection: Connection) -> dict[str, timedelta | None]:
 
 def held_overrides(connection: Connection) -> dict[str, timedelta | None]:
     """Return what was set, by table; nobody can change that before the transaction ends."""
-    connection.execute(select(func.pg_advisory_xact_lock_shared(locks.RETENTION)))
+    connection.execute(select(func.pg_advisory_xact_lock_shared(Lock.RETENTION)))
     return overrides(connection)
 
 

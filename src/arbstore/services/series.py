@@ -17,14 +17,14 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from arbstore import models
-from arbstore.cache import ReferenceCache
+from arbstore.cache import ReferenceCache, ticker
 from arbstore.errors import ValidationError
 from arbstore.kinds import Kind, Owner
 from arbstore.postgres.history import HistoryQuery, Window, after, starts, statements, within
 from arbstore.postgres.upsert import InsertResult, upsert
 from arbstore.records import Exchange, Snapshot, Symbol, columns, parse, rules
+from arbstore.services import Service, as_records
 from arbstore.services.exchanges import Exchanges
-from arbstore.services.service import Service, as_records
 from arbstore.services.symbols import Symbols
 
 In = TypeVar("In", bound=Snapshot)
@@ -118,7 +118,9 @@ class Series(Service, Generic[In, Out]):
         return HistoryQuery.of(self.kind, key, _names(exchange, symbol), **window)
 
     async def fetch(self, query: HistoryQuery) -> list[Out]:
-        """Run a query of this kind, and return its rows, oldest first."""
+        """Run a query of this kind, and return its rows, oldest first. Raises ValidationError for another kind's."""
+        if query.kind is not self.kind:
+            raise ValidationError(f"is for {query.kind.name}, not for {self.kind.name}", field="query")
         rows: Sequence[Row[Any]] = ()
         for statement in statements(query):
             rows = (await self._execute(statement)).all()
@@ -154,12 +156,9 @@ class Series(Service, Generic[In, Out]):
         )
         if known is not None:
             owners = owners.where(_SYMBOL.c.exchange_id == known.id)
-        for column, value in (
-            (_SYMBOL.c.symbol_base, wanted.get("base")),
-            (_SYMBOL.c.symbol_quote, wanted.get("quote")),
-        ):
-            if value is not None:
-                owners = owners.where(column == value.strip().upper())
+        for argument, column in (("base", _SYMBOL.c.symbol_base), ("quote", _SYMBOL.c.symbol_quote)):
+            if argument in wanted:
+                owners = owners.where(column == ticker(wanted[argument], argument))
         return owners
 
     async def _newest_of_each(

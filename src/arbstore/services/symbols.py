@@ -11,12 +11,12 @@ from sqlalchemy import Integer, Select, any_, func, literal, select, update
 from sqlalchemy.dialects.postgresql import ARRAY, insert
 
 from arbstore import models
+from arbstore.cache import Pair, keys_of, keys_of_lists, keys_of_row, list_key, pair_of, skipped, spoken
 from arbstore.errors import DuplicateError, UnknownExchangeError, UnknownSymbolError, ValidationError
 from arbstore.records import Listing, Symbol, SymbolType, columns
 from arbstore.records.rules import in_utc
-from arbstore.services import pairs
+from arbstore.services import Service, as_records
 from arbstore.services.exchanges import Exchanges
-from arbstore.services.service import Service, as_records
 
 T = TypeVar("T")
 
@@ -61,7 +61,7 @@ class Symbols(Service):
             found, is_current = await self._current(Symbol, statement)
             return tuple(found), is_current
 
-        return await self._cache.symbols.get(self._session, pairs.list_key(exchange_id, active_only=active_only), query)
+        return await self._cache.symbols.get(self._session, list_key(exchange_id, active_only=active_only), query)
 
     async def by_pair(
         self,
@@ -75,7 +75,7 @@ class Symbols(Service):
 
         Without `expiry` only undated contracts count. Without `symbol_type` any type counts, perpetuals first.
         """
-        pair = pairs.named(exchange_id, base, quote, symbol_type, expiry and in_utc(expiry, "expiry"))
+        pair = pair_of(exchange_id, base, quote, symbol_type, expiry and in_utc(expiry, "expiry"))
         kept: Symbol | None = self._cache.symbols.kept(self._session, pair.key)
         return kept or await self._load(pair.key, _of_pair, pair)
 
@@ -89,17 +89,17 @@ class Symbols(Service):
     ) -> Symbol:
         """Return what `by_pair` returns; raise UnknownSymbolError instead of returning None."""
         if (found := await self.by_pair(exchange_id, base, quote, symbol_type, expiry)) is None:
-            raise await self._unknown(pairs.named(exchange_id, base, quote, symbol_type, expiry))
+            raise await self._unknown(pair_of(exchange_id, base, quote, symbol_type, expiry))
         return found
 
-    async def _unknown(self, pair: pairs.Pair) -> UnknownSymbolError:
+    async def _unknown(self, pair: Pair) -> UnknownSymbolError:
         named = _of_exchange(pair.exchange_id).where(
             _TABLE.c.symbol_base == pair.base, _TABLE.c.symbol_quote == pair.quote
         )
-        others = pairs.others(pair, await self._records(Symbol, named.order_by(_TABLE.c.id)))
+        others = skipped(pair, await self._records(Symbol, named.order_by(_TABLE.c.id)))
         owner = _possible(pair.exchange_id) and await Exchanges(self._session, self._cache).get(pair.exchange_id)
         exchange = owner.enum_value if owner else f"exchange {pair.exchange_id}"
-        return UnknownSymbolError(f"{pairs.spoken(pair)} of {exchange}", others=others)
+        return UnknownSymbolError(f"{spoken(pair)} of {exchange}", others=others)
 
     async def warm(self, exchange_id: int) -> None:
         """Put the active symbols of an exchange into the cache, by id and by pair, with one query."""
@@ -107,7 +107,7 @@ class Symbols(Service):
         answers: dict[Hashable, Symbol] = {}
         # Sorted as `by_pair` prefers them.
         for symbol in sorted(await self.by_exchange(exchange_id), key=_preference):
-            for key in pairs.keys_of(symbol):
+            for key in keys_of(symbol):
                 answers.setdefault(key, symbol)
         if not self._cache.reads_past(self._session):
             for key, answer in answers.items():
@@ -137,7 +137,7 @@ class Symbols(Service):
                 return added
             await savepoint.rollback()
         # Another process may have registered them after this one kept the answer that there are none.
-        self._cache.symbols.invalidate(key for row in rows for key in pairs.keys_of_row(exchange_id, row))
+        self._cache.symbols.invalidate(key for row in rows for key in keys_of_row(exchange_id, row))
         refused = {row["exchange_symbol"] for row in rows} - {symbol.exchange_symbol for symbol in added}
         raise DuplicateError(f"exchange {exchange_id} already has these symbols or their pairs: {sorted(refused)}")
 
@@ -195,7 +195,7 @@ class Symbols(Service):
     def _changed(self, symbols: Iterable[Symbol]) -> None:
         keys: set[Hashable] = set()
         for symbol in symbols:
-            keys |= {*pairs.keys_of(symbol), *pairs.keys_of_lists(symbol.exchange_id)}
+            keys |= {*keys_of(symbol), *keys_of_lists(symbol.exchange_id)}
         if keys:
             self._cache.changed(self._session, self._cache.symbols, keys)
 
@@ -284,7 +284,7 @@ def _of_id(symbol_id: int) -> Select[Any]:
     return select(_TABLE).where(_TABLE.c.id == symbol_id)
 
 
-def _of_pair(pair: pairs.Pair) -> Select[Any]:
+def _of_pair(pair: Pair) -> Select[Any]:
     statement = _of_exchange(pair.exchange_id).where(
         _TABLE.c.is_active,
         _TABLE.c.symbol_base == pair.base,

@@ -26,7 +26,7 @@ def test_every_recording_is_known_by_name_and_content(recordings: Path) -> None:
     assert found["BTC-USDT_gate_2023-11_2023-12.csv"] == "settled funding rates"
     assert found["pair_tickers.csv"] == "funding rates of platforms"
     assert found["fxcm_eurusd_tick_20140504.zip"] == "Lean ticks"
-    assert found["coinbase_btcusd_daily_trade.zip"] == "Lean bars of 1d"
+    assert found["coinbase_btcusd_daily_trade.zip"] == "Lean candles of 1d"
 
 
 @pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz", "a.ndjson", "a.NDJSON", "2024.08.08.jsonl"])

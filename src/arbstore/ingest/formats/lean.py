@@ -53,7 +53,7 @@ class LeanZip(Format):
                 raise UnknownFormatError(f"{items.path} {reason}", parameter="timeframe")
         else:
             raise UnknownFormatError(f"{items.path} holds {member}: expected a name like {_EXAMPLE}")
-        self.name = "Lean ticks" if self._timeframe is None else f"Lean bars of {self._timeframe}"
+        self.name = "Lean ticks" if self._timeframe is None else f"Lean candles of {self._timeframe}"
         self._owners = (("symbol_id", SymbolName(self.exchange, found["symbol"].upper())),)
 
     def read(self, line: bytes) -> Row:
