@@ -14,7 +14,7 @@ from rich.terminal_theme import TerminalTheme
 from rich.text import Text
 
 PICTURE = Path(__file__).parents[1] / "docs" / "images" / "demo.svg"
-LEFT_OUT = "The newest of each way"  # from here on: the rest of the output would double the height
+LEFT_OUT = "The newest opportunities"  # from here on: the rest of the output would double the height
 THEME = TerminalTheme(
     (23, 28, 38),
     (214, 222, 235),
@@ -42,7 +42,10 @@ def main() -> None:
     program = Path(sys.executable).with_name("arbstore")
     environment = {**os.environ, "FORCE_COLOR": "1"}  # as in a terminal
     done = subprocess.run([program, "demo"], env=environment, capture_output=True, text=True, check=True)  # noqa: S603 # our own program
-    lines = [line.rstrip() for line in done.stdout.partition(LEFT_OUT)[0].splitlines()]
+    kept, found, _ = done.stdout.partition(LEFT_OUT)
+    if not found:
+        sys.exit(f"the demo no longer prints {LEFT_OUT!r}: say in {Path(__file__).name} where the picture should end")
+    lines = [line.rstrip() for line in kept.splitlines()]
     shown = Text.assemble(("$ ", "bold green"), ("arbstore demo\n", "bold"))
     shown.append_text(Text.from_ansi("\n".join(lines)))
     shown.rstrip()
