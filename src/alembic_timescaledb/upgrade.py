@@ -111,18 +111,13 @@ def plan(
     metadata: MetaData | Sequence[MetaData],
     *,
     retentions: Retentions | None = None,
-    tries: bool = True,
 ) -> Plan:
     """Return the steps that would bring the server up; change nothing. Raises DeclarationError.
 
     `retentions` are as in `compare`. If the database lacks an extension that the server has loaded, this creates the
-    extension, reads, and rolls back. A connection can do that only once, so close it afterwards. If a pooler keeps it
-    open, pass `tries=False`: then creating the extension is the whole plan.
+    extension, reads, and rolls back. A connection can do that only once, so close it afterwards.
     """
     creates = server.available(connection)
-    if creates and not tries:
-        connection.rollback()
-        return Plan((Step("timescaledb"),), ())
     try:
         if creates:
             server.enable(connection)
