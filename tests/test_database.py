@@ -6,7 +6,8 @@ import logging
 from pathlib import Path
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Connection, text
+from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
 
 from arbstore.database import Database, Store
 from arbstore.errors import (
@@ -207,3 +208,15 @@ async def test_a_password_shows_in_no_repr_log_or_error(caplog: pytest.LogCaptur
         chain = chain.__cause__ or chain.__context__
     assert "127.0.0.1" in shown[0]
     assert not [text for text in shown if "hunter2" in text]
+
+
+async def test_a_statement_timeout_while_connecting_is_told_as_one(
+    db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slow(_dialect: PGDialect_asyncpg, connection: Connection) -> None:
+        connection.exec_driver_sql("SELECT pg_sleep(10)")  # in place of the server's version, the first question
+
+    monkeypatch.setattr(PGDialect_asyncpg, "_get_server_version_info", slow)
+    settings = db.settings.model_copy(update={"statement_timeout": 0.05})
+    with pytest.raises(QueryTimeoutError, match="statement timeout"):
+        await Database(settings=settings).open()

@@ -204,9 +204,11 @@ def refuse_failed_commits(engine: AsyncEngine) -> None:
 
     def note(context: ExceptionContext) -> None:
         error = context.sqlalchemy_exception
-        # An error that the driver raises before it sends anything has no severity.
+        # While SQLAlchemy asks for the server's version, there is no transaction, and so no commit. An error that the
+        # driver raises before it sends anything has no severity.
         if (
             context.connection is not None
+            and context.connection.in_transaction()
             and isinstance(error, DBAPIError)
             and hasattr(driver_error(error), "severity")
         ):

@@ -118,7 +118,7 @@ async def test_a_second_migration_in_one_process_is_refused_while_the_first_runs
 
 
 async def test_a_deploy_waits_for_another_longer_than_a_statement_may(empty_db: Database) -> None:
-    settings = empty_db.settings.model_copy(update={"statement_timeout": 0.2})
+    settings = empty_db.settings.model_copy(update={"statement_timeout": 0.5})
     waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
     async with Database(settings=settings) as hurried, empty_db.engine.connect() as holder:
         await holder.execute(text("SELECT pg_advisory_lock(:key)"), {"key": Lock.MIGRATIONS})
@@ -126,11 +126,11 @@ async def test_a_deploy_waits_for_another_longer_than_a_statement_may(empty_db: 
         async with asyncio.timeout(30):
             while not await holder.scalar(text(waiting)):  # noqa: ASYNC110 # the server has no event for it
                 await asyncio.sleep(0.01)
-        await asyncio.sleep(0.5)  # more than it could wait, if the timeout held for it
+        await asyncio.sleep(1)  # more than it could wait, if the timeout held for it
         await holder.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": Lock.MIGRATIONS})
         await deploy
         async with hurried.engine.connect() as connection:
-            assert await connection.scalar(text("SHOW statement_timeout")) == "200ms"
+            assert await connection.scalar(text("SHOW statement_timeout")) == "500ms"
 
 
 async def test_whoever_would_keep_deploys_out_is_refused_while_one_runs(empty_db: Database) -> None:
