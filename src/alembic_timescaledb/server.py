@@ -1,18 +1,48 @@
-"""What a server does by itself and how far it is: retention, refreshes, the columnstore; and its chunks and sizes."""
+"""The one reader of a server: what it is and does by itself, its chunks and sizes, and how it takes a query."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 from sqlalchemy import Connection, TableClause, column, table, text
+from sqlalchemy.exc import DBAPIError
 
 from alembic_timescaledb.aggregate import ContinuousAggregate
-from alembic_timescaledb.names import escaped, quoted, regclass
-from alembic_timescaledb.server.catalog import AggregateState, HypertableState, Key, aggregates, hypertables, jobs
-from alembic_timescaledb.server.edition import edition
+from alembic_timescaledb.catalog import Edition as Edition
+from alembic_timescaledb.catalog import Feature as Feature
+from alembic_timescaledb.catalog import HypertableState as HypertableState
+from alembic_timescaledb.catalog import Key, aggregates, jobs, rows
+from alembic_timescaledb.catalog import ServerState as ServerState
+from alembic_timescaledb.catalog import available as available
+from alembic_timescaledb.catalog import edition as edition
+from alembic_timescaledb.catalog import enable as enable
+from alembic_timescaledb.catalog import hypertables as hypertables
+from alembic_timescaledb.catalog import state as state
+from alembic_timescaledb.catalog import version as version
+from alembic_timescaledb.names import as_sql, escaped, quoted, regclass, sqlstate
 
+REFRESH = "CALL refresh_continuous_aggregate({relation}, {since}, {until})"
+
+_MANAGED = (
+    "SELECT to_regclass(format('%I.%I', hypertable_schema, hypertable_name)) FROM timescaledb_information.hypertables"
+    " UNION ALL SELECT to_regclass(format('%I.%I', view_schema, view_name))"
+    " FROM timescaledb_information.continuous_aggregates"
+)
+_NAME_TAKEN = (
+    "SELECT CASE c.relkind WHEN 'v' THEN 'view' WHEN 'm' THEN 'materialized view' WHEN 'i' THEN 'index'"
+    "  WHEN 'S' THEN 'sequence' ELSE 'table' END FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+    " WHERE c.relname = :view AND n.nspname = coalesce(CAST(:schema AS text), current_schema())"
+    " AND NOT EXISTS (SELECT FROM timescaledb_information.continuous_aggregates"
+    "  WHERE view_schema = n.nspname AND view_name = c.relname)"
+)
+_READS_MANAGED = (
+    "SELECT EXISTS (SELECT d.refobjid FROM pg_depend d JOIN pg_rewrite r ON r.oid = d.objid"  # noqa: S608 # no names but these
+    f" WHERE r.ev_class = CAST(:view AS regclass) INTERSECT ({_MANAGED}))"
+)
+_PROBE = "timescale_probe"
 _CHUNKS = (
     "SELECT range_start, range_end FROM timescaledb_information.chunks"
     " WHERE hypertable_schema = :schema AND hypertable_name = :name ORDER BY range_start"
@@ -46,13 +76,8 @@ _COMPUTED_UNTIL = (
     " FROM _timescaledb_catalog.continuous_agg c CROSS JOIN LATERAL (SELECT _timescaledb_functions.to_timestamp("
     "  _timescaledb_functions.cagg_watermark(c.mat_hypertable_id)) AS until) w ORDER BY 1, 2"
 )
-_DROP_CHUNKS = "SELECT drop_chunks(CAST(:table AS regclass), older_than => CAST(:older_than AS timestamptz))"
 _ADD_RETENTION = "SELECT add_retention_policy(CAST(:table AS regclass), drop_after => CAST(:age AS interval))"
-_REMOVE_RETENTION = "SELECT remove_retention_policy(CAST(:table AS regclass), if_exists => true)"
 _REFRESH = "policy_refresh_continuous_aggregate"
-_PAUSE = (
-    "SELECT alter_job(job_id, scheduled => false) FROM timescaledb_information.jobs WHERE hypertable_name IS NOT NULL"
-)
 _CHANGE_RETENTION = (
     "SELECT alter_job(job_id, config => jsonb_set(config, '{drop_after}',"
     " to_jsonb(CAST(CAST(:age AS interval) AS text)))) FROM timescaledb_information.jobs WHERE job_id = :job"
@@ -98,57 +123,43 @@ class AggregateFreshness(NamedTuple):
 
 
 class RetentionPolicy(NamedTuple):
-    """A job that drops chunks whose rows are all older than `drop_after`.
-
-    `next_run` is None if the job is paused or not planned yet; `last_run` is None before the first run. `failed` says
-    that the last run failed.
-    """
+    """A job that drops chunks whose rows are all older than `drop_after`."""
 
     job_id: int
     drop_after: timedelta
-    next_run: datetime | None
+    next_run: datetime | None  # None if it is paused or not planned yet
     last_run: datetime | None
-    failed: bool
+    failed: bool  # in its last run
 
 
-def chunks(connection: Connection, hypertable: HypertableState) -> list[Chunk]:
+def chunks(connection: Connection, hypertable: Key) -> list[Chunk]:
     """Return the chunks of the hypertable, oldest first."""
-    return _chunks(connection, hypertable.key)
+    return [Chunk(*row) for row in connection.execute(text(_CHUNKS), {"schema": hypertable[0], "name": hypertable[1]})]
 
 
-def _chunks(connection: Connection, key: Key) -> list[Chunk]:
-    return [Chunk(*row) for row in connection.execute(text(_CHUNKS), {"schema": key[0], "name": key[1]})]
-
-
-def table_size(connection: Connection, table: str) -> Size:
-    """Return bytes and estimated rows of an ordinary table."""
-    return Size(*connection.execute(text(_TABLE_SIZE), {"table": table}).one())
-
-
-def hypertable_size(connection: Connection, hypertable: HypertableState) -> Size:
-    """Return bytes and estimated rows of the hypertable, of all its chunks together."""
-    name = quoted(hypertable.name, hypertable.schema)
-    return Size(*connection.execute(text(_HYPERTABLE_SIZE), {"table": name}).one())
+def size(connection: Connection, table: str | HypertableState) -> Size:
+    """Return bytes and estimated rows of an ordinary table, or of all chunks of a hypertable."""
+    name, query = (table, _TABLE_SIZE) if isinstance(table, str) else (quoted(*reversed(table.key)), _HYPERTABLE_SIZE)
+    return Size(*connection.execute(text(query), {"table": name}).one())
 
 
 def columnstore_sizes(connection: Connection) -> dict[Key, ColumnstoreSize]:
     """Return the sizes of all columnstores, by schema and name; empty if the edition has none."""
-    if not edition(connection).has_policies:
-        return {}
-    rows = connection.execute(text(_COLUMNSTORE_SIZES))
-    return {(row[0], row[1]): ColumnstoreSize(*row[2:]) for row in rows}
+    return {(row[0], row[1]): ColumnstoreSize(*row[2:]) for row in rows(connection, _COLUMNSTORE_SIZES)}
 
 
 def drop_chunks(connection: Connection, hypertable: HypertableState, older_than: datetime) -> int:
     """Drop the chunks whose rows are all older than the moment, and return their number."""
+    dropped = text("SELECT drop_chunks(CAST(:table AS regclass), older_than => CAST(:moment AS timestamptz))")
     name = quoted(hypertable.name, hypertable.schema)
-    return len(connection.execute(text(_DROP_CHUNKS), {"table": name, "older_than": older_than}).all())
+    return len(connection.execute(dropped, {"table": name, "moment": older_than}).all())
 
 
 def pause_policies(connection: Connection) -> None:
     """Keep the server's jobs from running by themselves in this database; their declarations stay."""
     if edition(connection).has_policies:
-        connection.execute(text(_PAUSE))
+        paused = "SELECT alter_job(job_id, scheduled => false) FROM timescaledb_information.jobs"
+        connection.execute(text(f"{paused} WHERE hypertable_name IS NOT NULL"))
 
 
 def retention_policies(connection: Connection) -> dict[str, RetentionPolicy]:
@@ -161,10 +172,7 @@ def retention_policies(connection: Connection) -> dict[str, RetentionPolicy]:
 
 
 def set_retention_policy(connection: Connection, table: str, drop_after: timedelta) -> None:
-    """Let the server drop the table's chunks at that age, in the connection's transaction.
-
-    An existing policy keeps its schedule. A new one runs as soon as the transaction has ended.
-    """
+    """Let the server drop the table's chunks at that age; a new policy runs as soon as the transaction has ended."""
     if (policy := retention_policies(connection).get(table)) is None:
         connection.execute(text(_ADD_RETENTION), {"table": quoted(table), "age": drop_after})
     else:
@@ -172,35 +180,27 @@ def set_retention_policy(connection: Connection, table: str, drop_after: timedel
 
 
 def remove_retention_policy(connection: Connection, table: str) -> None:
-    """Let the server keep all rows of the table, in the connection's transaction; without a policy do nothing."""
-    connection.execute(text(_REMOVE_RETENTION), {"table": quoted(table)})
+    """Let the server keep all rows of the table."""
+    removed = text("SELECT remove_retention_policy(CAST(:table AS regclass), if_exists => true)")
+    connection.execute(removed, {"table": quoted(table)})
 
 
 def refresh_windows(connection: Connection, table: str) -> dict[str, timedelta | None]:
-    """Return how far back each continuous aggregate over the table is refreshed, by its name; None is all of it.
-
-    A refresh erases the buckets of dropped rows.
-    """
-    found = hypertables(connection).get(table)
-    windows = {(job.schema, job.name): job.start_offset for job in jobs(connection, _REFRESH)}
-    return {
-        one.name: windows[one.key]
-        for one in aggregates(connection)
-        if found is not None and one.source == found.key and one.key in windows
-    }
+    """Return how far back each continuous aggregate over the table is refreshed, by its name; None is all of it."""
+    if (found := hypertables(connection).get(table)) is None:
+        return {}
+    over = {one.key for one in aggregates(connection) if one.source == found.key}
+    return {job.name: job.start_offset for job in jobs(connection, _REFRESH) if (job.schema, job.name) in over}
 
 
 def aggregate_freshness(connection: Connection) -> dict[Key, AggregateFreshness]:
     """Return how fresh each continuous aggregate is, by schema and name; empty if the edition has none."""
-    if not edition(connection).has_policies:
-        return {}
-    policies = {(job.schema, job.name): job for job in jobs(connection, _REFRESH)}
-    return {
-        (schema, name): AggregateFreshness(until, job.last_success, job.next_run, job.failures, job.every)
-        if (job := policies.get((schema, name)))
-        else AggregateFreshness(until)
-        for schema, name, until in connection.execute(text(_COMPUTED_UNTIL))
-    }
+    found = {(schema, name): AggregateFreshness(until) for schema, name, until in rows(connection, _COMPUTED_UNTIL)}
+    for job in jobs(connection, _REFRESH):
+        key = job.schema, job.name
+        done = job.last_success, job.next_run, job.failures, job.every
+        found[key] = AggregateFreshness(found[key].computed_until, *done)
+    return found
 
 
 def materialized(connection: Connection, declared: Iterable[ContinuousAggregate]) -> dict[str, TableClause]:
@@ -227,16 +227,16 @@ def refresh(
 ) -> None:
     """Compute an aggregate's buckets within [since, until) now, by a connection that is in no transaction.
 
-    `until` None is without a bound. `since` None begins with the oldest rows. It keeps buckets that began before the
-    oldest chunk under the aggregate, because their rows may have been dropped. A `since` before that chunk erases them.
-    Buckets without changes cost nothing. A policy computes no bucket before its start_offset: rows that are older than
-    the aggregate need this function once.
+    `until` None is without a bound. `since` None begins with the oldest chunk under the aggregate. A `since` before
+    that chunk erases the buckets of dropped rows. Buckets without changes cost nothing. A policy computes no bucket
+    before its start_offset: rows that are older than the aggregate need this function once.
     """
     committing = connection.execution_options(isolation_level="AUTOCOMMIT")
     try:
         window = refresh_window(committing, view, schema, since, until)
         if window is not None:
-            committing.execute(text(escaped(refresh_call(regclass(view, schema), *window))))
+            bounds = {"since": as_sql(window[0]), "until": as_sql(window[1])}
+            committing.execute(text(escaped(REFRESH.format(relation=regclass(view, schema), **bounds))))
     finally:
         connection.rollback()
         connection.execution_options(isolation_level=connection.default_isolation_level)
@@ -245,19 +245,16 @@ def refresh(
 def refresh_window(
     connection: Connection, view: str, schema: str | None, since: datetime | None, until: datetime | None
 ) -> tuple[datetime | None, datetime | None] | None:
-    """Return the window to refresh, or None if there is nothing to compute.
-
-    If `since` is None and the aggregate has buckets before the oldest chunk under it, the window begins with that
-    chunk. A refresh would erase the buckets before it, whose rows may have been dropped.
-    """
-    found = _aggregate(connection, view, schema)
+    """Return the window to refresh, which keeps the buckets of dropped rows; None if there is nothing to compute."""
+    named = (one for one in aggregates(connection) if one.name == view)
+    found = next((one for one in named if (one.visible if schema is None else one.schema == schema)), None)
     if since is not None or found is None:  # the server refuses a name that is not an aggregate's
         return since, until
-    if not (there := _chunks(connection, found.source)):
+    if not (there := chunks(connection, found.source)):
         return None
     oldest = there[0].start
     stored = quoted(found.stored_in[1], found.stored_in[0])
-    older = f"SELECT EXISTS (SELECT FROM {stored} WHERE {quoted(found.time_column)} < {_moment(oldest)})"  # noqa: S608 # quoted
+    older = f"SELECT EXISTS (SELECT FROM {stored} WHERE {quoted(found.time_column)} < {as_sql(oldest)})"  # noqa: S608 # quoted
     if not connection.scalar(text(escaped(older))):
         return None, until
     if until is not None and (until if until.tzinfo else until.replace(tzinfo=UTC)) <= oldest:
@@ -265,17 +262,43 @@ def refresh_window(
     return oldest, until
 
 
-def _aggregate(connection: Connection, view: str, schema: str | None) -> AggregateState | None:
-    named = (one for one in aggregates(connection) if one.name == view)
-    return next((one for one in named if (one.visible if schema is None else one.schema == schema)), None)
+def is_managed(connection: Connection, relation: str, schema: str | None = None) -> bool:
+    """Whether the name belongs to a hypertable or a continuous aggregate."""
+    found = text(f"SELECT to_regclass(:relation) IN ({_MANAGED})")
+    return bool(connection.scalar(found, {"relation": quoted(relation, schema)}))
 
 
-def refresh_call(view: str, since: datetime | None = None, until: datetime | None = None) -> str:
-    """Return the SQL that computes an aggregate's buckets of [since, until); `view` is a literal of its name."""
-    bounds = ("NULL" if moment is None else _moment(moment) for moment in (since, until))
-    return f"CALL refresh_continuous_aggregate({view}, {', '.join(bounds)})"
+def other_relation(connection: Connection, view: str, schema: str | None) -> str | None:
+    """Return the kind of relation that has the name, such as `table`; None if it is free or a continuous aggregate."""
+    return connection.execute(text(_NAME_TAKEN), {"view": view, "schema": schema}).scalar()
 
 
-def _moment(moment: datetime) -> str:
-    """Return an untyped literal in UTC, which columns with and without a time zone take."""
-    return f"'{(moment.astimezone(UTC) if moment.tzinfo else moment).isoformat()}'"
+def reads_managed(connection: Connection, query: str) -> bool:
+    """Whether the query reads a hypertable or a continuous aggregate, as the query of an aggregate must."""
+    with _probed(connection, query) as view:
+        return view is not None and bool(connection.scalar(text(_READS_MANAGED), {"view": view}))
+
+
+def canonical(connection: Connection, query: str) -> str | None:
+    """Return the query in PostgreSQL's own spelling, to compare queries by; None if PostgreSQL refuses it."""
+    with _probed(connection, query) as view:
+        definition = text("SELECT pg_get_viewdef(CAST(:view AS regclass))")
+        return None if view is None else connection.execute(definition, {"view": view}).scalar_one()
+
+
+@contextmanager
+def _probed(connection: Connection, query: str) -> Iterator[str | None]:
+    """Yield the name of a temporary view of the query, or None if PostgreSQL refuses it; the view is undone."""
+    savepoint = connection.begin_nested()
+    try:
+        try:
+            connection.execute(text(escaped(f"CREATE TEMPORARY VIEW {_PROBE} AS {query}")))
+        except DBAPIError as error:
+            # The query has invalid data, names or syntax; a lack of privileges (42501) says nothing about it.
+            if (code := sqlstate(error) or "")[:2] not in ("22", "42") or code == "42501":
+                raise
+            yield None
+        else:
+            yield f"pg_temp.{_PROBE}"
+    finally:
+        savepoint.rollback()
