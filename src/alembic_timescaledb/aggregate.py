@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import KW_ONLY, InitVar, dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 
 from sqlalchemy import Column, ColumnElement, MetaData, SelectBase, Table, literal_column
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.sql import visitors
 from sqlalchemy.sql.functions import Function
 
-from alembic_timescaledb.declare import Columnstore, Hypertable, check_retention, declared
+from alembic_timescaledb.declare import Columnstore, check_retention, declared
 from alembic_timescaledb.names import LONGEST_NAME, TOO_LONG, DeclarationError, interval, positive, spoken
 
 AGGREGATES = "continuous_aggregates"  # the key in MetaData.info
@@ -37,8 +37,7 @@ def time_bucket(width: timedelta, column: Any) -> TimeBucket:
     `column` is a column of a table or an attribute of a model. Buckets of a week begin on Mondays.
     """
     positive(width, "time_bucket: width")
-    element = column.__clause_element__() if hasattr(column, "__clause_element__") else column
-    return TimeBucket(width, element)
+    return TimeBucket(width, column.__clause_element__() if hasattr(column, "__clause_element__") else column)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,18 +72,6 @@ class ContinuousAggregate:
     - `retention` drops old buckets; without it they stay when their rows are dropped.
     - `chunk_interval` None is ten times that of the hypertable at the bottom of the stack.
     - `materialized_only` shows only computed buckets; otherwise reading the view adds newer rows.
-
-    Example:
-        minute = time_bucket(timedelta(minutes=1), Trade.timestamp)
-        trades_1m = ContinuousAggregate(
-            "trades_1m",
-            Base.metadata,
-            select(Trade.symbol_id, minute.label("timestamp"), func.max(Trade.price).label("high"))
-            .group_by(Trade.symbol_id, minute),
-            refresh=Refresh(timedelta(hours=3), end_offset=timedelta(minutes=1), every=timedelta(minutes=1)),
-            retention=timedelta(days=90),
-        )
-        select(trades_1m.table).where(trades_1m.table.c.timestamp >= since)
     """
 
     name: str
@@ -118,7 +105,7 @@ class ContinuousAggregate:
         if self.chunk_interval is not None:
             positive(self.chunk_interval, f"continuous aggregate {self.name}: chunk_interval")
         known = metadata.info.setdefault(AGGREGATES, {})
-        for mistake in self._mistakes(self._find_base(), bucket.column, {*known, *metadata.tables}):
+        for mistake in self._mistakes(bucket.column, {*known, *metadata.tables}):
             raise self._wrong(mistake)
         known[self.table.key] = self
 
@@ -129,8 +116,7 @@ class ContinuousAggregate:
     @property
     def over(self) -> ContinuousAggregate | None:
         """The aggregate that it is stacked on; None if it reads a hypertable."""
-        found: ContinuousAggregate | None = self.source.info.get(AGGREGATE)
-        return found
+        return cast("ContinuousAggregate | None", self.source.info.get(AGGREGATE))
 
     @property
     def root(self) -> Table:
@@ -161,15 +147,11 @@ class ContinuousAggregate:
             raise self._wrong("its time bucket is not of a column of the table that it reads")
         return source
 
-    def _find_base(self) -> Hypertable | ContinuousAggregate:
-        found = declared(self.source) or self.over
-        if found is None:
-            raise self._wrong(f"{self.source.name} is neither a hypertable nor an aggregate: declare its `Hypertable`")
-        return found
-
-    def _mistakes(
-        self, base: Hypertable | ContinuousAggregate, time: ColumnElement[Any], taken: set[str]
-    ) -> Iterator[str]:
+    def _mistakes(self, time: ColumnElement[Any], taken: set[str]) -> Iterator[str]:
+        """Yield mistakes; each is looked for only if there is none before it."""
+        if (base := declared(self.source) or self.over) is None:
+            yield f"{self.source.name} is neither a hypertable nor an aggregate: declare its `Hypertable`"
+            return
         if (name := getattr(time, "name", None)) != base.time_column:
             yield f"its time bucket is of {name}: take {base.time_column}, the time"
         if isinstance(base, ContinuousAggregate) and (self.bucket % base.bucket or self.bucket <= base.bucket):

@@ -66,12 +66,8 @@ def compare_declarations(
     """
     if context.connection is None or context.metadata is None:
         return PriorityDispatchResult.CONTINUE
-    differences = Differences(
-        context.connection,
-        context.metadata,
-        retentions=context.opts.get("timescale_retentions"),
-        scope=_scope(context, upgrade, schemas),
-    )
+    retentions, scope = context.opts.get("timescale_retentions"), _scope(context, upgrade, schemas)
+    differences = Differences(context.connection, context.metadata, retentions=retentions, scope=scope)
     edition = edition_of(context.migration_context)
     created = {(op.schema, op.table_name) for op in upgrade.ops if isinstance(op, ops.CreateTableOp)}
     new = {(table.schema, table.name): table for table in differences.tables() if _names(table, differences) & created}
@@ -79,7 +75,7 @@ def compare_declarations(
         op
         for table in differences.tables()
         if table not in new.values()
-        for op in _checked(differences.of_table(table), list(_changes(upgrade.ops, table, differences)))
+        for op in _checked(differences.of_table(table), upgrade, _names(table, differences))
     ]
     views = list(differences.of_aggregates(lambda table: table not in new.values()))
     _tell_unseen([*tables, *views], edition)
@@ -95,18 +91,21 @@ def compare_declarations(
 
 
 def _tell_unseen(found: Iterable[TimescaleOp], edition: Edition) -> None:
-    unseen = {op.needs for op in found if not edition.has(op.needs)}
-    if unseen:
+    if unseen := sorted({op.needs for op in found if not edition.has(op.needs)}):
         log.warning(
             "the server's edition (%s) has no %s: changes of these in tables that exist are not seen here;"
             " generate revisions on TimescaleDB's Community edition",
             edition,
-            ", ".join(sorted(unseen)),
+            ", ".join(unseen),
         )
 
 
-def _checked(found: Iterable[TimescaleOp], changes: Sequence[MigrateOperation]) -> Iterator[TimescaleOp]:
+def _checked(
+    found: Iterable[TimescaleOp], upgrade: ops.UpgradeOps, names: set[tuple[str | None, str]]
+) -> Iterator[TimescaleOp]:
     """Yield the operations. Raises DeclarationError if a columnstore changes together with columns that it names."""
+    altered = (op for op in upgrade.ops if isinstance(op, ops.ModifyTableOps) and (op.schema, op.table_name) in names)
+    changes = [change for op in altered for change in op.ops]
     dropped = {op.column_name for op in changes if isinstance(op, ops.DropColumnOp)}
     added = {op.column.name for op in changes if isinstance(op, ops.AddColumnOp)}
     for op in found:
@@ -129,13 +128,6 @@ def _named(op: TimescaleOp | None) -> set[str]:
 def _names(table: Table, differences: Differences) -> set[tuple[str | None, str]]:
     schema, name = differences.key(table)
     return {(table.schema, name), (schema, name), *([(None, name)] if schema == differences.found.schema else [])}
-
-
-def _changes(found: Sequence[MigrateOperation], table: Table, differences: Differences) -> Iterator[MigrateOperation]:
-    """Yield what Alembic does to an existing table."""
-    for op in found:
-        if isinstance(op, ops.ModifyTableOps) and (op.schema, op.table_name) in _names(table, differences):
-            yield from op.ops
 
 
 def _beside_tables(

@@ -112,8 +112,7 @@ class Edition(StrEnum):
 
 def edition(connection: Connection) -> Edition:
     """Return the edition of the server; `PLAIN` if this database lacks the extension."""
-    row = connection.execute(text(_EXTENSION)).one_or_none()
-    if row is None:
+    if (row := connection.execute(text(_EXTENSION)).one_or_none()) is None:
         return Edition.PLAIN
     return Edition.COMMUNITY if row[1] == "timescale" else Edition.APACHE
 
@@ -242,24 +241,17 @@ def rows(connection: Connection, query: str, needs: Feature = Feature.RETENTION)
 
 
 def _managed(row: Row[Any], policies: Mapping[Key, Settings]) -> dict[str, Any]:
-    return {
-        "schema": row.schema,
-        "name": row.name,
-        "visible": row.visible,
-        "settings": replace(policies.get((row.schema, row.name), Settings()), columnstore=_columnstore(row)),
-        "time_column": row.time_column,
-        "chunk_interval": row.chunk_interval,
-    }
+    settings = replace(policies.get((row.schema, row.name), Settings()), columnstore=_columnstore(row))
+    same = {name: getattr(row, name) for name in ("schema", "name", "visible", "time_column", "chunk_interval")}
+    return {**same, "settings": settings}
 
 
 def _columnstore(row: Row[Any]) -> ColumnstoreState | None:
     if row.segments is None:
         return None
     orders = map(Order.parse, _ORDERS.findall(row.orders or ""))
-    return ColumnstoreState(
-        tuple(map(_unquoted, _NAMES.findall(row.segments))),
-        tuple(replace(one, column=_unquoted(one.column)) for one in orders),
-    )
+    columns = tuple(replace(one, column=_unquoted(one.column)) for one in orders)
+    return ColumnstoreState(tuple(map(_unquoted, _NAMES.findall(row.segments))), columns)
 
 
 def _unquoted(name: str) -> str:

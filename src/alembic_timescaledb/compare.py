@@ -1,7 +1,6 @@
 """Differences between the models' declarations and a server, as operations that would remove them.
 
-`compare` returns the operations that the server's edition can do, `missing` those that it cannot: together they are all
-differences. `alembic revision --autogenerate` writes the first, and `alembic check` reports them.
+`compare` returns the operations that the server's edition can do, `missing` those that it cannot.
 """
 
 from __future__ import annotations
@@ -19,15 +18,7 @@ from sqlalchemy import Connection, MetaData, Table
 from alembic_timescaledb import operations as ops
 from alembic_timescaledb import server
 from alembic_timescaledb.aggregate import ContinuousAggregate, aggregates
-from alembic_timescaledb.catalog import (
-    AggregateState,
-    ColumnstoreState,
-    HypertableState,
-    Key,
-    Managed,
-    Settings,
-    edition,
-)
+from alembic_timescaledb.catalog import AggregateState, ColumnstoreState, HypertableState, Key, Managed, Settings
 from alembic_timescaledb.declare import Hypertable, check, declared
 
 Retentions = Mapping[str, timedelta | None]  # by the table's name as MetaData has it: `table` or `schema.table`
@@ -42,13 +33,13 @@ def compare(
     server. `op.reverse()` is the way back. `retentions` are the ones set on the running server: they win over the
     models' own, and None keeps all rows. Tables that are not there are left to Alembic. Raises DeclarationError.
     """
-    found = edition(connection)
+    found = server.edition(connection)
     return [op for op in Differences(connection, metadata, retentions=retentions).all() if found.has(op.needs)]
 
 
 def missing(connection: Connection, metadata: MetaData | Sequence[MetaData]) -> list[ops.TimescaleOp]:
     """Return the declared operations that the server's edition cannot do. Raises DeclarationError."""
-    found = edition(connection)
+    found = server.edition(connection)
     return [op for op in Differences(connection, metadata).all() if not found.has(op.needs)]
 
 
@@ -82,25 +73,21 @@ class Relation(NamedTuple):
     with_relation: bool = False
 
 
+@dataclass(eq=False)
 class Differences:
-    """The declarations beside a server's state."""
+    """The declarations beside a server's state, which is read at once. Raises DeclarationError."""
 
-    def __init__(
-        self,
-        connection: Connection,
-        metadata: MetaData | Sequence[MetaData],
-        *,
-        retentions: Retentions | None = None,
-        scope: Scope | None = None,
-    ) -> None:
-        """Read the server's state. Raises DeclarationError."""
-        self.metadatas = [metadata] if isinstance(metadata, MetaData) else list(metadata)
+    connection: Connection
+    metadata: MetaData | Sequence[MetaData]
+    retentions: Retentions | None = None
+    scope: Scope = Scope()
+
+    def __post_init__(self) -> None:
+        """Check the declarations and read the server's state."""
+        self.metadatas = [self.metadata] if isinstance(self.metadata, MetaData) else list(self.metadata)
         for one in self.metadatas:
             check(one)
-        self.connection = connection
-        self.found = server.state(connection)
-        self.retentions = retentions or {}
-        self.scope = scope or Scope()
+        self.found = server.state(self.connection)
 
     def all(self) -> Iterator[ops.TimescaleOp]:
         """Yield all differences."""
@@ -133,8 +120,7 @@ class Differences:
 
     def of_dropped_table(self, schema: str | None, name: str) -> list[ops.TimescaleOp]:
         """Return the operations whose reverse makes a hypertable again of a dropped one."""
-        found = self.found.hypertables.get((schema or self.found.schema, name))
-        if found is None:
+        if (found := self.found.hypertables.get((schema or self.found.schema, name))) is None:
             return []
         relation = Relation(name, schema, with_relation=True)
         return [*changes(relation, found.settings, Settings()), _creation(relation, found).reverse()]
@@ -154,7 +140,7 @@ class Differences:
             yield from changes(relation, found.settings, self._wanted(table, wanted))
 
     def _wanted(self, table: Table, wanted: Hypertable | ContinuousAggregate) -> Settings:
-        retention = self.retentions.get(table.key, wanted.retention)
+        retention = (self.retentions or {}).get(table.key, wanted.retention)
         refresh = wanted.refresh if isinstance(wanted, ContinuousAggregate) else None
         if (store := wanted.columnstore) is None:
             return Settings(None, None, retention, refresh)

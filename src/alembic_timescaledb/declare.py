@@ -8,19 +8,9 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import (
-    Column,
-    Date,
-    DateTime,
-    MetaData,
-    PrimaryKeyConstraint,
-    Table,
-    TypeDecorator,
-    UnaryExpression,
-    UniqueConstraint,
-    event,
-)
+import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ExcludeConstraint
+from sqlalchemy.schema import ColumnCollectionConstraint
 
 from alembic_timescaledb.names import LONGEST_NAME, TOO_LONG, DeclarationError, positive, spoken
 
@@ -59,8 +49,6 @@ class Columnstore:
 
     Rows are grouped by the columns of `segment_by`, and sorted within a group by those of `order_by`. Each name in
     `order_by` may have `DESC`, `NULLS FIRST` or `NULLS LAST` after it. By default the newest row comes first.
-
-        Columnstore(after=timedelta(hours=6), segment_by=("symbol_id",), order_by=("timestamp DESC",))
     """
 
     after: timedelta
@@ -112,7 +100,7 @@ class Hypertable:
         return {DECLARED: self}
 
 
-def declared(table: Table) -> Hypertable | None:
+def declared(table: sa.Table) -> Hypertable | None:
     """Return the declaration of the table; None for an ordinary table. Raises DeclarationError for a wrong type."""
     value = table.info.get(DECLARED)
     if value is None or isinstance(value, Hypertable):
@@ -120,7 +108,7 @@ def declared(table: Table) -> Hypertable | None:
     raise DeclarationError(f"table {table.key}: info[{DECLARED!r}] is {value!r}: give `Hypertable(...).info`")
 
 
-def hypertables(metadata: MetaData) -> Iterator[tuple[Table, Hypertable]]:
+def hypertables(metadata: sa.MetaData) -> Iterator[tuple[sa.Table, Hypertable]]:
     """Yield the tables that declare a hypertable, in order of dependency."""
     for table in metadata.sorted_tables:
         if (hypertable := declared(table)) is not None:
@@ -139,7 +127,7 @@ def check_retention(retention: timedelta | None, columnstore: Columnstore | None
         )
 
 
-def check(metadata: MetaData) -> None:
+def check(metadata: sa.MetaData) -> None:
     """Raise DeclarationError for the first table of the metadata whose declaration cannot work."""
     for table, _ in hypertables(metadata):
         check_table(table)
@@ -151,19 +139,17 @@ def check(metadata: MetaData) -> None:
                 )
 
 
-def check_table(table: Table) -> None:
+def check_table(table: sa.Table) -> None:
     """Raise DeclarationError if the table cannot be the hypertable that it declares; an ordinary table passes."""
     if (wanted := declared(table)) is not None:
         for mistake in _mistakes(table, wanted):
             raise DeclarationError(f"hypertable {table.key}: {mistake}")
 
 
-@event.listens_for(Table, "after_parent_attach")
-def _when_defined(table: Table, _metadata: MetaData) -> None:
-    check_table(table)
+sa.event.listen(sa.Table, "after_parent_attach", lambda table, _metadata: check_table(table))
 
 
-def _mistakes(table: Table, wanted: Hypertable) -> Iterator[str]:
+def _mistakes(table: sa.Table, wanted: Hypertable) -> Iterator[str]:
     """Yield mistakes; each is looked for only if there is none before it."""
     if len(table.name.encode()) > LONGEST_NAME:
         yield TOO_LONG
@@ -175,8 +161,8 @@ def _mistakes(table: Table, wanted: Hypertable) -> Iterator[str]:
     for role, name in ((role, name) for role, names in named.items() for name in names if name not in columns):
         yield f"it has no {role} column {name}; its columns are {', '.join(columns)}"
     time = columns[wanted.time_column]
-    kind = time.type.impl if isinstance(time.type, TypeDecorator) else time.type
-    if not isinstance(kind, (DateTime, Date)):
+    kind = time.type.impl if isinstance(time.type, sa.TypeDecorator) else time.type
+    if not isinstance(kind, (sa.DateTime, sa.Date)):
         yield f"its time column {time.name} is {kind!r}: take DateTime(timezone=True)"
     if time.nullable:
         yield f"its time column {time.name} may be null: declare nullable=False"
@@ -191,24 +177,24 @@ def _mistakes(table: Table, wanted: Hypertable) -> Iterator[str]:
 
 
 _KINDS = {
-    PrimaryKeyConstraint: "the primary key",
-    UniqueConstraint: "the unique constraint",
+    sa.PrimaryKeyConstraint: "the primary key",
+    sa.UniqueConstraint: "the unique constraint",
     ExcludeConstraint: "the exclusion constraint",
 }
 
 
-def _unique(table: Table) -> Iterator[tuple[str, list[str]]]:
+def _unique(table: sa.Table) -> Iterator[tuple[str, list[str]]]:
     for constraint in table.constraints:
-        if isinstance(constraint, (PrimaryKeyConstraint, UniqueConstraint, ExcludeConstraint)) and constraint.columns:
+        if isinstance(constraint, ColumnCollectionConstraint) and constraint.columns and type(constraint) in _KINDS:
             yield _KINDS[type(constraint)], [column.name for column in constraint.columns]
     for index in table.indexes:
         if index.unique:
             # An expression may have the same value for many rows, so its columns do not count.
             parts = map(_unsorted, index.expressions)
-            yield f"the unique index {index.name}", [part.name for part in parts if isinstance(part, Column)]
+            yield f"the unique index {index.name}", [part.name for part in parts if isinstance(part, sa.Column)]
 
 
 def _unsorted(part: Any) -> Any:
-    while isinstance(part, UnaryExpression) and part.modifier is not None:
+    while isinstance(part, sa.UnaryExpression) and part.modifier is not None:
         part = part.element
     return part

@@ -139,12 +139,9 @@ class TimescaleOp(MigrateOperation):
 
     def arguments(self) -> list[str]:
         """Return the arguments of its function of `op` as Python, without those left at their defaults."""
-        given = [(one, getattr(self, one.name)) for one in self.parameters()]
-        return [
-            f"{one.name}={_python(value)}" if one.kw_only else _python(value)
-            for one, value in given
-            if value != one.default or one.default is MISSING
-        ]
+        given = ((one, getattr(self, one.name)) for one in self.parameters())
+        shown = ((one, _python(value)) for one, value in given if value != one.default or one.default is MISSING)
+        return [f"{one.name}={value}" if one.kw_only else value for one, value in shown]
 
 
 @dataclass_transform(frozen_default=True, field_specifiers=(field,))
@@ -169,8 +166,7 @@ def _as_words(value: object) -> str:
 
 def _python(value: object) -> str:
     if isinstance(value, timedelta):
-        parts = {"days": value.days, "seconds": value.seconds, "microseconds": value.microseconds}
-        return f"timedelta({', '.join(f'{unit}={count}' for unit, count in parts.items() if count)})"
+        return repr(value).removeprefix("datetime.")
     if isinstance(value, str) and "\n" in value:
         return "\n    ".join(map(repr, value.splitlines(keepends=True)))
     return repr(value)

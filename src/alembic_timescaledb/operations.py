@@ -66,11 +66,7 @@ $drop$"""
 
 @operation
 class RevertHypertableOp(TimescaleOp):
-    """Stop the migration if the table is still a hypertable, and name the manual steps.
-
-    TimescaleDB has no way back from a hypertable. Copy the rows into an ordinary table of the same name by hand, then
-    run the migration again: it passes then.
-    """
+    """Stop the migration if the table is still a hypertable, and name the manual steps: TimescaleDB has no way back."""
 
     needs = Feature.HYPERTABLES
     removes = True

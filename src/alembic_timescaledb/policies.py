@@ -68,8 +68,8 @@ class EnableColumnstoreOp(_OnColumnstore):
 
     def statements(self, _connection: Connection | None) -> list[str]:
         """Return its SQL."""
-        settings = ["timescaledb.enable_columnstore = true"]
-        settings.append(f"timescaledb.segmentby = {literal(', '.join(map(quoted, self.segment_by)))}")
+        segments = literal(", ".join(map(quoted, self.segment_by)))
+        settings = ["timescaledb.enable_columnstore = true", f"timescaledb.segmentby = {segments}"]
         if self.order_by:
             settings.append(f"timescaledb.orderby = {literal(', '.join(map(_sorted_by, self.order_by)))}")
         return [self._altered(*settings)]

@@ -42,7 +42,6 @@ _READS_MANAGED = (
     "SELECT EXISTS (SELECT d.refobjid FROM pg_depend d JOIN pg_rewrite r ON r.oid = d.objid"  # noqa: S608 # no names but these
     f" WHERE r.ev_class = CAST(:view AS regclass) INTERSECT ({_MANAGED}))"
 )
-_PROBE = "timescale_probe"
 _CHUNKS = (
     "SELECT range_start, range_end FROM timescaledb_information.chunks"
     " WHERE hypertable_schema = :schema AND hypertable_name = :name ORDER BY range_start"
@@ -59,16 +58,9 @@ _HYPERTABLE_SIZE = (
     "  JOIN pg_inherits i ON i.inhrelid = c.oid WHERE i.inhparent = found.oid))"
     " FROM (SELECT CAST(:table AS regclass) AS oid) found"
 )
-_COLUMNSTORE_SIZES = (
-    "WITH enabled AS (SELECT hypertable_schema AS schema, hypertable_name AS name,"
-    "  format('%I.%I', hypertable_schema, hypertable_name) AS stored"
-    "  FROM timescaledb_information.hypertables WHERE compression_enabled"
-    " UNION ALL SELECT view_schema, view_name,"
-    "  format('%I.%I', materialization_hypertable_schema, materialization_hypertable_name)"
-    "  FROM timescaledb_information.continuous_aggregates WHERE compression_enabled)"
-    " SELECT schema, name, s.total_chunks, s.number_compressed_chunks,"
-    "  coalesce(s.before_compression_total_bytes, 0), coalesce(s.after_compression_total_bytes, 0)"
-    " FROM enabled, LATERAL hypertable_columnstore_stats(CAST(enabled.stored AS regclass)) s ORDER BY 1, 2"
+_COLUMNSTORE_SIZE = (
+    "SELECT total_chunks, number_compressed_chunks, coalesce(before_compression_total_bytes, 0),"
+    " coalesce(after_compression_total_bytes, 0) FROM hypertable_columnstore_stats(CAST(:table AS regclass))"
 )
 # Before the first refresh the watermark lies before all time that a datetime can hold.
 _COMPUTED_UNTIL = (
@@ -85,10 +77,10 @@ _CHANGE_RETENTION = (
 
 
 class Size(NamedTuple):
-    """Bytes on disk, indexes included, and estimated rows."""
+    """Size on disk, indexes included."""
 
     bytes: int
-    rows: int
+    rows: int  # estimated
 
 
 class Chunk(NamedTuple):
@@ -145,14 +137,23 @@ def size(connection: Connection, table: str | HypertableState) -> Size:
 
 def columnstore_sizes(connection: Connection) -> dict[Key, ColumnstoreSize]:
     """Return the sizes of all columnstores, by schema and name; empty if the edition has none."""
-    return {(row[0], row[1]): ColumnstoreSize(*row[2:]) for row in rows(connection, _COLUMNSTORE_SIZES)}
+    if not edition(connection).has_policies:
+        return {}
+    found = state(connection)
+    stored = {one.key: one.key for one in found.hypertables.values() if one.settings.columnstore}
+    stored |= {one.key: one.stored_in for one in found.aggregates.values() if one.settings.columnstore}
+    sizes = {}
+    for key, (schema, name) in sorted(stored.items()):
+        row = connection.execute(text(_COLUMNSTORE_SIZE), {"table": quoted(name, schema)}).one()
+        sizes[key] = ColumnstoreSize(*row)
+    return sizes
 
 
 def drop_chunks(connection: Connection, hypertable: HypertableState, older_than: datetime) -> int:
     """Drop the chunks whose rows are all older than the moment, and return their number."""
     dropped = text("SELECT drop_chunks(CAST(:table AS regclass), older_than => CAST(:moment AS timestamptz))")
-    name = quoted(hypertable.name, hypertable.schema)
-    return len(connection.execute(dropped, {"table": name, "moment": older_than}).all())
+    found = {"table": quoted(hypertable.name, hypertable.schema), "moment": older_than}
+    return len(connection.execute(dropped, found).all())
 
 
 def pause_policies(connection: Connection) -> None:
@@ -197,17 +198,14 @@ def aggregate_freshness(connection: Connection) -> dict[Key, AggregateFreshness]
     """Return how fresh each continuous aggregate is, by schema and name; empty if the edition has none."""
     found = {(schema, name): AggregateFreshness(until) for schema, name, until in rows(connection, _COMPUTED_UNTIL)}
     for job in jobs(connection, _REFRESH):
-        key = job.schema, job.name
-        done = job.last_success, job.next_run, job.failures, job.every
-        found[key] = AggregateFreshness(found[key].computed_until, *done)
+        if (key := (job.schema, job.name)) in found:
+            done = job.last_success, job.next_run, job.failures, job.every
+            found[key] = AggregateFreshness(found[key].computed_until, *done)
     return found
 
 
 def materialized(connection: Connection, declared: Iterable[ContinuousAggregate]) -> dict[str, TableClause]:
-    """Return the table behind each declared aggregate that the server has, by the aggregate's name.
-
-    It holds only refreshed buckets; the view adds newer rows when it is read.
-    """
+    """Return the table of the refreshed buckets of each declared aggregate that the server has, by its name."""
     stored = {one.name: one.stored_in for one in aggregates(connection) if one.visible}
     return {
         one.name: table(name, *(column(part.name, part.type) for part in one.table.c), schema=schema)
@@ -228,8 +226,8 @@ def refresh(
     """Compute an aggregate's buckets within [since, until) now, by a connection that is in no transaction.
 
     `until` None is without a bound. `since` None begins with the oldest chunk under the aggregate. A `since` before
-    that chunk erases the buckets of dropped rows. Buckets without changes cost nothing. A policy computes no bucket
-    before its start_offset: rows that are older than the aggregate need this function once.
+    that chunk erases the buckets of dropped rows. A policy computes no bucket before its start_offset: rows that are
+    older than the aggregate need this function once.
     """
     committing = connection.execution_options(isolation_level="AUTOCOMMIT")
     try:
@@ -250,16 +248,14 @@ def refresh_window(
     found = next((one for one in named if (one.visible if schema is None else one.schema == schema)), None)
     if since is not None or found is None:  # the server refuses a name that is not an aggregate's
         return since, until
-    if not (there := chunks(connection, found.source)):
+    if (oldest := next((chunk.start for chunk in chunks(connection, found.source)), None)) is None:
         return None
-    oldest = there[0].start
     stored = quoted(found.stored_in[1], found.stored_in[0])
     older = f"SELECT EXISTS (SELECT FROM {stored} WHERE {quoted(found.time_column)} < {as_sql(oldest)})"  # noqa: S608 # quoted
     if not connection.scalar(text(escaped(older))):
         return None, until
-    if until is not None and (until if until.tzinfo else until.replace(tzinfo=UTC)) <= oldest:
-        return None
-    return oldest, until
+    ended = until is not None and (until if until.tzinfo else until.replace(tzinfo=UTC)) <= oldest
+    return None if ended else (oldest, until)
 
 
 def is_managed(connection: Connection, relation: str, schema: str | None = None) -> bool:
@@ -274,7 +270,7 @@ def other_relation(connection: Connection, view: str, schema: str | None) -> str
 
 
 def reads_managed(connection: Connection, query: str) -> bool:
-    """Whether the query reads a hypertable or a continuous aggregate, as the query of an aggregate must."""
+    """Whether the query reads a hypertable or a continuous aggregate."""
     with _probed(connection, query) as view:
         return view is not None and bool(connection.scalar(text(_READS_MANAGED), {"view": view}))
 
@@ -292,13 +288,13 @@ def _probed(connection: Connection, query: str) -> Iterator[str | None]:
     savepoint = connection.begin_nested()
     try:
         try:
-            connection.execute(text(escaped(f"CREATE TEMPORARY VIEW {_PROBE} AS {query}")))
+            connection.execute(text(escaped(f"CREATE TEMPORARY VIEW timescale_probe AS {query}")))
         except DBAPIError as error:
             # The query has invalid data, names or syntax; a lack of privileges (42501) says nothing about it.
             if (code := sqlstate(error) or "")[:2] not in ("22", "42") or code == "42501":
                 raise
             yield None
         else:
-            yield f"pg_temp.{_PROBE}"
+            yield "pg_temp.timescale_probe"
     finally:
         savepoint.rollback()

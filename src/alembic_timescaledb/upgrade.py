@@ -58,10 +58,7 @@ _HOLDERS = (
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What is done at once: `ops` in one transaction, or the computing of an aggregate outside of any.
-
-    A step with neither creates the extension.
-    """
+    """What is done at once: `ops` in one transaction, the computing of an aggregate, or else creating the extension."""
 
     place: str  # its table or aggregate
     ops: tuple[ops.TimescaleOp, ...] = ()
@@ -85,7 +82,7 @@ class Step:
 
 
 class Left(NamedTuple):
-    """A difference that a plan does not remove, and the reason."""
+    """A difference that a plan does not remove."""
 
     what: str
     why: str
@@ -107,22 +104,14 @@ class Holder(NamedTuple):
 
 
 def plan(
-    connection: Connection,
-    metadata: MetaData | Sequence[MetaData],
-    *,
-    retentions: Retentions | None = None,
-    tries: bool = True,
+    connection: Connection, metadata: MetaData | Sequence[MetaData], *, retentions: Retentions | None = None
 ) -> Plan:
     """Return the steps that would bring the server up; change nothing. Raises DeclarationError.
 
     `retentions` are as in `compare`. If the database lacks an extension that the server has loaded, this creates the
-    extension, reads, and rolls back. A connection can do that only once, so close it afterwards. If a pooler keeps it
-    open, pass `tries=False`: then creating the extension is the whole plan.
+    extension, reads, and rolls back. A connection can do that only once, so close it afterwards.
     """
     creates = server.available(connection)
-    if creates and not tries:
-        connection.rollback()
-        return Plan((Step("timescaledb"),), ())
     try:
         if creates:
             server.enable(connection)
@@ -183,8 +172,8 @@ def _too_short(
             for view, window in (windows | server.refresh_windows(connection, op.relation)).items():
                 if window is None or window > op.drop_after:
                     length = "all that there is" if window is None else f"the last {spoken(window)}"
-                    lost = "and would lose what the dropped rows made; keep them longer"
-                    yield op, f"{view} is refreshed over {length}, {lost}"
+                    lost = "what the dropped rows made; keep them longer"
+                    yield op, f"{view} is refreshed over {length}, and would lose {lost}"
 
 
 def perform(
