@@ -68,10 +68,9 @@ class ContinuousAggregate:
 
     The table is a hypertable or, to stack aggregates, the `table` of another one. Mistakes raise DeclarationError.
 
-    - `refresh` is the policy; without it you refresh the aggregate yourself.
-    - `retention` drops old buckets; without it they stay when their rows are dropped.
-    - `chunk_interval` None is ten times that of the hypertable at the bottom of the stack.
-    - `materialized_only` shows only computed buckets; otherwise reading the view adds newer rows.
+    `refresh` is the policy; without it you refresh the aggregate yourself. `retention` drops old buckets; without it
+    they stay when their rows are dropped. `chunk_interval` None is ten times that of the hypertable under the stack.
+    `materialized_only` shows only computed buckets; otherwise reading the view adds newer rows.
     """
 
     name: str

@@ -40,19 +40,17 @@ _RELATIONS = (
     "  AND d.hypertable_schema = stored_schema AND d.hypertable_name = stored"
     " LEFT JOIN timescaledb_information.hypertable_columnstore_settings s ON s.hypertable = p.oid ORDER BY {order}"
 )
-_HYPERTABLES = _RELATIONS.format(
-    relations="SELECT hypertable_schema AS schema, hypertable_name AS name, hypertable_schema AS stored_schema,"
-    " hypertable_name AS stored, compression_enabled, num_chunks AS chunks FROM timescaledb_information.hypertables",
-    order="name, schema",
-    visible=_VISIBLE,
+_OF_HYPERTABLES = (
+    "SELECT hypertable_schema AS schema, hypertable_name AS name, hypertable_schema AS stored_schema,"
+    " hypertable_name AS stored, compression_enabled, num_chunks AS chunks FROM timescaledb_information.hypertables"
 )
-_AGGREGATES = _RELATIONS.format(
-    relations="SELECT view_schema AS schema, view_name AS name, materialization_hypertable_schema AS stored_schema,"
+_OF_AGGREGATES = (
+    "SELECT view_schema AS schema, view_name AS name, materialization_hypertable_schema AS stored_schema,"
     " materialization_hypertable_name AS stored, compression_enabled, view_definition AS definition, materialized_only,"
-    " hypertable_schema AS source_schema, hypertable_name AS source FROM timescaledb_information.continuous_aggregates",
-    order="p.oid",
-    visible=_VISIBLE,
+    " hypertable_schema AS source_schema, hypertable_name AS source FROM timescaledb_information.continuous_aggregates"
 )
+_HYPERTABLES = _RELATIONS.format(relations=_OF_HYPERTABLES, order="name, schema", visible=_VISIBLE)
+_AGGREGATES = _RELATIONS.format(relations=_OF_AGGREGATES, order="p.oid", visible=_VISIBLE)
 # The job of an aggregate has the name of its view, or of the hypertable behind the view. Unknown times are infinite.
 _JOBS = (
     "SELECT job_id, proc_name, schema, name, schedule_interval AS every, failures, failed,"  # noqa: S608 # no names but these

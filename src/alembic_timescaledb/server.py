@@ -1,4 +1,4 @@
-"""The one reader of a server: what it is and does by itself, its chunks and sizes, and how it takes a query."""
+"""The one reader of a server: its edition, its background jobs, its chunks and sizes, and its view of a query."""
 
 from __future__ import annotations
 
