@@ -144,8 +144,8 @@ def columnstore_sizes(connection: Connection) -> dict[Key, ColumnstoreSize]:
     stored |= {one.key: one.stored_in for one in found.aggregates.values() if one.settings.columnstore}
     sizes = {}
     for key, (schema, name) in sorted(stored.items()):
-        row = connection.execute(text(_COLUMNSTORE_SIZE), {"table": quoted(name, schema)}).one()
-        sizes[key] = ColumnstoreSize(*row)
+        for row in connection.execute(text(_COLUMNSTORE_SIZE), {"table": quoted(name, schema)}):  # none without chunks
+            sizes[key] = ColumnstoreSize(*row)
     return sizes
 
 
