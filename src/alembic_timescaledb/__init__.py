@@ -5,26 +5,19 @@ declare. `operations` adds functions to Alembic's `op`, `server` reads a server,
 `upgrade` brings a deployed database up to a richer server. `plugin` is Alembic's plugin.
 """
 
-from alembic_timescaledb.aggregate import ContinuousAggregate, Refresh, aggregates, time_bucket
-from alembic_timescaledb.declare import Columnstore, Hypertable, check, check_table, declared, hypertables
-from alembic_timescaledb.names import DeclarationError
-from alembic_timescaledb.server import Edition, Feature
-
-__all__ = [
-    "Columnstore",
-    "ContinuousAggregate",
-    "DeclarationError",
-    "Edition",
-    "Feature",
-    "Hypertable",
-    "Refresh",
-    "aggregates",
-    "check",
-    "check_table",
-    "declared",
-    "hypertables",
-    "time_bucket",
-]
+from alembic_timescaledb.aggregate import ContinuousAggregate as ContinuousAggregate
+from alembic_timescaledb.aggregate import Refresh as Refresh
+from alembic_timescaledb.aggregate import aggregates as aggregates
+from alembic_timescaledb.aggregate import time_bucket as time_bucket
+from alembic_timescaledb.catalog import Edition as Edition
+from alembic_timescaledb.catalog import Feature as Feature
+from alembic_timescaledb.declare import Columnstore as Columnstore
+from alembic_timescaledb.declare import Hypertable as Hypertable
+from alembic_timescaledb.declare import check as check
+from alembic_timescaledb.declare import check_table as check_table
+from alembic_timescaledb.declare import declared as declared
+from alembic_timescaledb.declare import hypertables as hypertables
+from alembic_timescaledb.names import DeclarationError as DeclarationError
 
 
 def __getattr__(name: str) -> object:

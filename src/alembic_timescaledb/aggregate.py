@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, InitVar, dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 
 from sqlalchemy import Column, ColumnElement, MetaData, SelectBase, Table, literal_column
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.sql import visitors
 from sqlalchemy.sql.functions import Function
 
-from alembic_timescaledb.declare import Columnstore, Hypertable, declared
-from alembic_timescaledb.names import LONGEST_NAME, DeclarationError, interval, positive, spoken
+from alembic_timescaledb.declare import Columnstore, check_retention, declared
+from alembic_timescaledb.names import LONGEST_NAME, TOO_LONG, DeclarationError, interval, positive, spoken
 
 AGGREGATES = "continuous_aggregates"  # the key in MetaData.info
 AGGREGATE = "continuous_aggregate"  # the key in the info of an aggregate's table
@@ -37,8 +37,7 @@ def time_bucket(width: timedelta, column: Any) -> TimeBucket:
     `column` is a column of a table or an attribute of a model. Buckets of a week begin on Mondays.
     """
     positive(width, "time_bucket: width")
-    element = column.__clause_element__() if hasattr(column, "__clause_element__") else column
-    return TimeBucket(width, element)
+    return TimeBucket(width, column.__clause_element__() if hasattr(column, "__clause_element__") else column)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,67 +62,51 @@ class Refresh:
             positive(self.start_offset, "Refresh: start_offset")
 
 
+@dataclass(eq=False, repr=False)
 class ContinuousAggregate:
     """A view that TimescaleDB keeps computed: `query` groups one table by a `time_bucket`.
 
     The table is a hypertable or, to stack aggregates, the `table` of another one. Mistakes raise DeclarationError.
 
-    - `refresh` is the policy; without it you refresh the aggregate yourself.
-    - `retention` drops old buckets; without it they stay when their rows are dropped.
-    - `chunk_interval` None is ten times that of the hypertable at the bottom of the stack.
-    - `materialized_only` shows only computed buckets; otherwise reading the view adds newer rows.
-
-    Example:
-        minute = time_bucket(timedelta(minutes=1), Trade.timestamp)
-        trades_1m = ContinuousAggregate(
-            "trades_1m",
-            Base.metadata,
-            select(Trade.symbol_id, minute.label("timestamp"), func.max(Trade.price).label("high"))
-            .group_by(Trade.symbol_id, minute),
-            refresh=Refresh(timedelta(hours=3), end_offset=timedelta(minutes=1), every=timedelta(minutes=1)),
-            retention=timedelta(days=90),
-        )
-        select(trades_1m.table).where(trades_1m.table.c.timestamp >= since)
+    `refresh` is the policy; without it you refresh the aggregate yourself. `retention` drops old buckets; without it
+    they stay when their rows are dropped. `chunk_interval` None is ten times that of the hypertable under the stack.
+    `materialized_only` shows only computed buckets; otherwise reading the view adds newer rows.
     """
 
-    def __init__(
-        self,
-        name: str,
-        metadata: MetaData,
-        query: SelectBase,
-        *,
-        refresh: Refresh | None = None,
-        retention: timedelta | None = None,
-        columnstore: Columnstore | None = None,
-        chunk_interval: timedelta | None = None,
-        materialized_only: bool = False,
-        schema: str | None = None,
-    ) -> None:
+    name: str
+    metadata: InitVar[MetaData]
+    query: SelectBase
+    _: KW_ONLY
+    refresh: Refresh | None = None
+    retention: timedelta | None = None
+    columnstore: Columnstore | None = None
+    chunk_interval: timedelta | None = None
+    materialized_only: bool = False
+    schema: str | None = None
+
+    def __post_init__(self, metadata: MetaData) -> None:
         """Check the declaration and add it to the metadata."""
-        self.name = name
-        if len(name.encode()) > LONGEST_NAME:
-            raise self._wrong(f"its name is longer than {LONGEST_NAME} bytes, where PostgreSQL cuts it: shorten it")
-        self.schema = schema if schema is not None else metadata.schema
-        self.query = query
-        self.refresh = refresh
-        self.retention = retention
-        self.columnstore = columnstore
-        self.chunk_interval = chunk_interval
-        self.materialized_only = materialized_only
-        self._bucket, self.time_column = self._find_bucket()
-        self.bucket = self._bucket.width
-        self.source = self._find_source()
-        self._base = self._find_base()
+        if len(self.name.encode()) > LONGEST_NAME:
+            raise self._wrong(TOO_LONG)
+        if self.schema is None:
+            self.schema = metadata.schema
+        bucket, self.time_column = self._find_bucket()
+        self.bucket = bucket.width
+        self.source = self._find_source(bucket)
         self.table = Table(
-            name,
+            self.name,
             MetaData(),  # its own, as Alembic would create a table of the models' metadata
-            *(Column(key, column.type) for key, column in query.selected_columns.items()),
+            *(Column(key, column.type) for key, column in self.query.selected_columns.items()),
             schema=self.schema,
             info={AGGREGATE: self},
         )
-        self._check_lengths()
-        self._check_columns()
-        self._register(metadata)
+        check_retention(self.retention, self.columnstore, f"continuous aggregate {self.name}: ", "its buckets")
+        if self.chunk_interval is not None:
+            positive(self.chunk_interval, f"continuous aggregate {self.name}: chunk_interval")
+        known = metadata.info.setdefault(AGGREGATES, {})
+        for mistake in self._mistakes(bucket.column, {*known, *metadata.tables}):
+            raise self._wrong(mistake)
+        known[self.table.key] = self
 
     def __repr__(self) -> str:
         """Show its name, its source and its bucket."""
@@ -132,8 +115,7 @@ class ContinuousAggregate:
     @property
     def over(self) -> ContinuousAggregate | None:
         """The aggregate that it is stacked on; None if it reads a hypertable."""
-        found: ContinuousAggregate | None = self.source.info.get(AGGREGATE)
-        return found
+        return cast("ContinuousAggregate | None", self.source.info.get(AGGREGATE))
 
     @property
     def root(self) -> Table:
@@ -157,73 +139,50 @@ class ContinuousAggregate:
             raise self._wrong(f"it selects {len(found)} time buckets: select one, `time_bucket(width, column)`")
         return found[0]
 
-    def _find_source(self) -> Table:
+    def _find_source(self, bucket: TimeBucket) -> Table:
         tables = {part for part in visitors.iterate(self.query) if isinstance(part, Table)}
-        source = getattr(self._bucket.column, "table", None)
+        source = getattr(bucket.column, "table", None)
         if not isinstance(source, Table) or source not in tables:
             raise self._wrong("its time bucket is not of a column of the table that it reads")
         return source
 
-    def _find_base(self) -> Hypertable | ContinuousAggregate:
-        found: Hypertable | ContinuousAggregate | None = declared(self.source) or self.source.info.get(AGGREGATE)
-        if found is None:
-            raise self._wrong(f"{self.source.name} is neither a hypertable nor an aggregate: declare its `Hypertable`")
-        return found
-
-    def _check_lengths(self) -> None:
-        base = self._base
-        if (name := getattr(self._bucket.column, "name", None)) != base.time_column:
-            raise self._wrong(f"its time bucket is of {name}: take {base.time_column}, the time")
+    def _mistakes(self, time: ColumnElement[Any], taken: set[str]) -> Iterator[str]:
+        """Yield mistakes; each is looked for only if there is none before it."""
+        if (base := declared(self.source) or self.over) is None:
+            yield f"{self.source.name} is neither a hypertable nor an aggregate: declare its `Hypertable`"
+            return
+        if (name := getattr(time, "name", None)) != base.time_column:
+            yield f"its time bucket is of {name}: take {base.time_column}, the time"
         if isinstance(base, ContinuousAggregate) and (self.bucket % base.bucket or self.bucket <= base.bucket):
-            raise self._wrong(
-                f"its bucket ({spoken(self.bucket)}) must be a multiple of that of {base.name} ({spoken(base.bucket)})"
-            )
-        if self.retention is not None:
-            positive(self.retention, f"continuous aggregate {self.name}: retention")
-        if self.chunk_interval is not None:
-            positive(self.chunk_interval, f"continuous aggregate {self.name}: chunk_interval")
-        after = self.columnstore and self.columnstore.after
-        if after and self.retention and after >= self.retention:
-            raise self._wrong(
-                f"its buckets would be dropped after {spoken(self.retention)}, before the columnstore takes them"
-                f" ({spoken(after)}); shorten `after` or lengthen `retention`"
-            )
+            width, below = spoken(self.bucket), spoken(base.bucket)
+            yield f"its bucket ({width}) must be a multiple of that of {base.name} ({below})"
         if self.refresh is not None:
-            self._check_window(self.refresh, base)
+            yield from self._mistakes_of_refresh(self.refresh, base.retention)
+        if (store := self.columnstore) is not None:
+            for name in (*store.segment_by, *(part.column for part in store.ordered(self.time_column))):
+                if name not in self.table.c:
+                    yield f"its columnstore names {name}: it selects no such column"
+        if self.table.key in taken:
+            yield "there is a table or an aggregate of that name; take another name"
 
-    def _check_window(self, window: Refresh, base: Hypertable | ContinuousAggregate) -> None:
+    def _mistakes_of_refresh(self, window: Refresh, kept: timedelta | None) -> Iterator[str]:
         start = window.start_offset
         if start is not None and start < window.end_offset + 2 * self.bucket:
-            raise self._wrong(
+            yield (
                 f"its refresh window, from {spoken(start)} to {spoken(window.end_offset)} ago, may hold no whole bucket"
                 f" of {spoken(self.bucket)}; start it at least two buckets before its end"
             )
-        if base.retention is not None and (start is None or start > base.retention):
+        if kept is not None and (start is None or start > kept):
             begin = "the beginning" if start is None else f"{spoken(start)} ago"
-            raise self._wrong(
-                f"its refresh begins at {begin}, where {self.source.name} keeps rows for"
-                f" {spoken(base.retention)}: it would erase the buckets of the dropped rows; shorten start_offset"
+            yield (
+                f"its refresh begins at {begin}, where {self.source.name} keeps rows for {spoken(kept)}: it would erase"
+                " the buckets of the dropped rows; shorten start_offset"
             )
-        after = self.columnstore and self.columnstore.after
-        if after and (start is None or after < start):
-            raise self._wrong(
-                f"its columnstore takes buckets after {spoken(after)}, while they are still refreshed;"
+        if self.columnstore is not None and (start is None or self.columnstore.after < start):
+            yield (
+                f"its columnstore takes buckets after {spoken(self.columnstore.after)}, while they are still refreshed;"
                 " let `after` be no less than start_offset"
             )
-
-    def _check_columns(self) -> None:
-        if self.columnstore is None:
-            return
-        named = [*self.columnstore.segment_by, *(part.column for part in self.columnstore.ordered(self.time_column))]
-        for name in named:
-            if name not in self.table.c:
-                raise self._wrong(f"its columnstore names {name}: it selects no such column")
-
-    def _register(self, metadata: MetaData) -> None:
-        known = metadata.info.setdefault(AGGREGATES, {})
-        if self.table.key in known or self.table.key in metadata.tables:
-            raise self._wrong("there is a table or an aggregate of that name; take another name")
-        known[self.table.key] = self
 
     def _wrong(self, what: str) -> DeclarationError:
         return DeclarationError(f"continuous aggregate {self.name}: {what}")

@@ -8,17 +8,7 @@ from typing import Any
 
 from alembic.autogenerate import renderers
 from alembic.autogenerate.api import AutogenContext
-from alembic.operations.ops import (
-    AddColumnOp,
-    CreateIndexOp,
-    CreateTableOp,
-    DropColumnOp,
-    DropIndexOp,
-    DropTableOp,
-    MigrateOperation,
-    ModifyTableOps,
-    UpgradeOps,
-)
+from alembic.operations import MigrateOperation, ops
 from alembic.util import PriorityDispatchResult
 from sqlalchemy import MetaData, Table, text
 
@@ -45,7 +35,7 @@ _TIME_INDEXES = (
 
 
 def hide_internal_schemas(
-    _context: AutogenContext, _upgrade: UpgradeOps, schemas: set[str | None]
+    _context: AutogenContext, _upgrade: ops.UpgradeOps, schemas: set[str | None]
 ) -> PriorityDispatchResult:
     """Keep TimescaleDB's own schemas, with chunks and catalogs, from being compared."""
     schemas -= {name for name in schemas if name and (name.startswith("_timescaledb_") or name in _INTERNAL)}
@@ -53,21 +43,21 @@ def hide_internal_schemas(
 
 
 def keep_time_indexes(
-    context: AutogenContext, changes: ModifyTableOps, schema: str | None, name: str, _there: object, _declared: object
+    context: AutogenContext, changes: ops.ModifyTableOps, schema: str | None, name: str, *_tables: object
 ) -> PriorityDispatchResult:
     """Keep the index that TimescaleDB added by itself when a table became a hypertable."""
     connection = context.connection
-    dropped = any(isinstance(op, DropIndexOp) for op in changes.ops)
+    dropped = any(isinstance(op, ops.DropIndexOp) for op in changes.ops)
     if connection is not None and dropped and server.edition(connection).has_hypertables:
         # A declared index of the same name takes its place.
-        replaced = {op.index_name for op in changes.ops if isinstance(op, CreateIndexOp)}
+        replaced = {op.index_name for op in changes.ops if isinstance(op, ops.CreateIndexOp)}
         own = set(connection.scalars(text(_TIME_INDEXES), {"schema": schema, "table": name})) - replaced
-        changes.ops[:] = [op for op in changes.ops if not (isinstance(op, DropIndexOp) and op.index_name in own)]
+        changes.ops[:] = [op for op in changes.ops if not (isinstance(op, ops.DropIndexOp) and op.index_name in own)]
     return PriorityDispatchResult.CONTINUE
 
 
 def compare_declarations(
-    context: AutogenContext, upgrade: UpgradeOps, schemas: set[str | None]
+    context: AutogenContext, upgrade: ops.UpgradeOps, schemas: set[str | None]
 ) -> PriorityDispatchResult:
     """Add the operations to the upgrade that make the server as the models declare; Alembic reverses them.
 
@@ -76,20 +66,16 @@ def compare_declarations(
     """
     if context.connection is None or context.metadata is None:
         return PriorityDispatchResult.CONTINUE
-    differences = Differences(
-        context.connection,
-        context.metadata,
-        retentions=context.opts.get("timescale_retentions"),
-        scope=_scope(context, upgrade, schemas),
-    )
+    retentions, scope = context.opts.get("timescale_retentions"), _scope(context, upgrade, schemas)
+    differences = Differences(context.connection, context.metadata, retentions=retentions, scope=scope)
     edition = edition_of(context.migration_context)
-    created = {(op.schema, op.table_name) for op in upgrade.ops if isinstance(op, CreateTableOp)}
+    created = {(op.schema, op.table_name) for op in upgrade.ops if isinstance(op, ops.CreateTableOp)}
     new = {(table.schema, table.name): table for table in differences.tables() if _names(table, differences) & created}
     tables = [
         op
         for table in differences.tables()
         if table not in new.values()
-        for op in _checked(differences.of_table(table), list(_changes(upgrade.ops, table, differences)))
+        for op in _checked(differences.of_table(table), upgrade, _names(table, differences))
     ]
     views = list(differences.of_aggregates(lambda table: table not in new.values()))
     _tell_unseen([*tables, *views], edition)
@@ -104,22 +90,25 @@ def compare_declarations(
     return PriorityDispatchResult.CONTINUE
 
 
-def _tell_unseen(ops: Iterable[TimescaleOp], edition: Edition) -> None:
-    unseen = {op.needs for op in ops if not edition.has(op.needs)}
-    if unseen:
+def _tell_unseen(found: Iterable[TimescaleOp], edition: Edition) -> None:
+    if unseen := sorted({op.needs for op in found if not edition.has(op.needs)}):
         log.warning(
             "the server's edition (%s) has no %s: changes of these in tables that exist are not seen here;"
             " generate revisions on TimescaleDB's Community edition",
             edition,
-            ", ".join(sorted(unseen)),
+            ", ".join(unseen),
         )
 
 
-def _checked(ops: Iterable[TimescaleOp], changes: Sequence[MigrateOperation]) -> Iterator[TimescaleOp]:
+def _checked(
+    found: Iterable[TimescaleOp], upgrade: ops.UpgradeOps, names: set[tuple[str | None, str]]
+) -> Iterator[TimescaleOp]:
     """Yield the operations. Raises DeclarationError if a columnstore changes together with columns that it names."""
-    dropped = {op.column_name for op in changes if isinstance(op, DropColumnOp)}
-    added = {op.column.name for op in changes if isinstance(op, AddColumnOp)}
-    for op in ops:
+    altered = (op for op in upgrade.ops if isinstance(op, ops.ModifyTableOps) and (op.schema, op.table_name) in names)
+    changes = [change for op in altered for change in op.ops]
+    dropped = {op.column_name for op in changes if isinstance(op, ops.DropColumnOp)}
+    added = {op.column.name for op in changes if isinstance(op, ops.AddColumnOp)}
+    for op in found:
         both = dropped & _named(op.former) | added & _named(op)
         if both and isinstance(op, EnableColumnstoreOp) and op.former is not None:
             raise DeclarationError(
@@ -141,26 +130,19 @@ def _names(table: Table, differences: Differences) -> set[tuple[str | None, str]
     return {(table.schema, name), (schema, name), *([(None, name)] if schema == differences.found.schema else [])}
 
 
-def _changes(ops: Sequence[MigrateOperation], table: Table, differences: Differences) -> Iterator[MigrateOperation]:
-    """Yield what Alembic does to an existing table."""
-    for op in ops:
-        if isinstance(op, ModifyTableOps) and (op.schema, op.table_name) in _names(table, differences):
-            yield from op.ops
-
-
 def _beside_tables(
-    ops: Sequence[MigrateOperation], new: dict[tuple[str | None, str], Table], differences: Differences
+    found: Sequence[MigrateOperation], new: dict[tuple[str | None, str], Table], differences: Differences
 ) -> Iterator[MigrateOperation]:
-    for op in ops:
-        if isinstance(op, DropTableOp):
+    for op in found:
+        if isinstance(op, ops.DropTableOp):
             yield from differences.of_dropped_table(op.schema, op.table_name)
         yield op
-        if isinstance(op, CreateTableOp) and (op.schema, op.table_name) in new:
+        if isinstance(op, ops.CreateTableOp) and (op.schema, op.table_name) in new:
             op.info.pop(DECLARED, None)  # the operations that follow show it
             yield from differences.of_new_table(new[op.schema, op.table_name])
 
 
-def _scope(context: AutogenContext, upgrade: UpgradeOps, schemas: Iterable[str | None]) -> Scope:
+def _scope(context: AutogenContext, upgrade: ops.UpgradeOps, schemas: Iterable[str | None]) -> Scope:
     def has_table(table: Table) -> bool:
         return context.run_object_filters(table, table.name, "table", False, None)
 
@@ -171,7 +153,7 @@ def _scope(context: AutogenContext, upgrade: UpgradeOps, schemas: Iterable[str |
         context.inspector.reflect_table(view, include_columns=None)
         return context.run_object_filters(view, name, "table", True, None)
 
-    dropped = frozenset((op.schema, op.table_name) for op in upgrade.ops if isinstance(op, DropTableOp))
+    dropped = frozenset((op.schema, op.table_name) for op in upgrade.ops if isinstance(op, ops.DropTableOp))
     return Scope(has_table, has_view, frozenset(schemas), dropped)
 
 

@@ -1,13 +1,12 @@
 """Differences between the models' declarations and a server, as operations that would remove them.
 
-`compare` returns the operations that the server's edition can do, `missing` those that it cannot: together they are all
-differences. `alembic revision --autogenerate` writes the first, and `alembic check` reports them.
+`compare` returns the operations that the server's edition can do, `missing` those that it cannot.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -19,8 +18,8 @@ from sqlalchemy import Connection, MetaData, Table
 from alembic_timescaledb import operations as ops
 from alembic_timescaledb import server
 from alembic_timescaledb.aggregate import ContinuousAggregate, aggregates
+from alembic_timescaledb.catalog import AggregateState, ColumnstoreState, HypertableState, Key, Managed, Settings
 from alembic_timescaledb.declare import Hypertable, check, declared
-from alembic_timescaledb.server import AggregateState, ColumnstoreState, HypertableState, Key, Settings, edition
 
 Retentions = Mapping[str, timedelta | None]  # by the table's name as MetaData has it: `table` or `schema.table`
 
@@ -34,13 +33,13 @@ def compare(
     server. `op.reverse()` is the way back. `retentions` are the ones set on the running server: they win over the
     models' own, and None keeps all rows. Tables that are not there are left to Alembic. Raises DeclarationError.
     """
-    found = edition(connection)
+    found = server.edition(connection)
     return [op for op in Differences(connection, metadata, retentions=retentions).all() if found.has(op.needs)]
 
 
 def missing(connection: Connection, metadata: MetaData | Sequence[MetaData]) -> list[ops.TimescaleOp]:
     """Return the declared operations that the server's edition cannot do. Raises DeclarationError."""
-    found = edition(connection)
+    found = server.edition(connection)
     return [op for op in Differences(connection, metadata).all() if not found.has(op.needs)]
 
 
@@ -68,31 +67,27 @@ class Scope:
 class Relation(NamedTuple):
     """The table or aggregate that settings are of; `with_relation` says that they come or go together with it."""
 
-    name: str
+    relation: str
     schema: str | None
     aggregate: bool = False
     with_relation: bool = False
 
 
+@dataclass(eq=False)
 class Differences:
-    """The declarations beside a server's state."""
+    """The declarations beside a server's state, which is read at once. Raises DeclarationError."""
 
-    def __init__(
-        self,
-        connection: Connection,
-        metadata: MetaData | Sequence[MetaData],
-        *,
-        retentions: Retentions | None = None,
-        scope: Scope | None = None,
-    ) -> None:
-        """Read the server's state. Raises DeclarationError."""
-        self.metadatas = [metadata] if isinstance(metadata, MetaData) else list(metadata)
+    connection: Connection
+    metadata: MetaData | Sequence[MetaData]
+    retentions: Retentions | None = None
+    scope: Scope = Scope()
+
+    def __post_init__(self) -> None:
+        """Check the declarations and read the server's state."""
+        self.metadatas = [self.metadata] if isinstance(self.metadata, MetaData) else list(self.metadata)
         for one in self.metadatas:
             check(one)
-        self.connection = connection
-        self.found = server.state(connection)
-        self.retentions = retentions or {}
-        self.scope = scope or Scope()
+        self.found = server.state(self.connection)
 
     def all(self) -> Iterator[ops.TimescaleOp]:
         """Yield all differences."""
@@ -116,43 +111,36 @@ class Differences:
         for metadata in self.metadatas:
             yield from (one for one in aggregates(metadata) if self.scope.has_table(one.table))
 
-    def of_new_table(self, table: Table) -> list[ops.TimescaleOp]:
-        """Return the operations that follow the creation of a table."""
-        wanted = declared(table)
-        return [] if wanted is None else list(self._made(table, wanted, with_relation=True))
+    def of_new_table(self, table: Table, *, with_relation: bool = True) -> Iterator[ops.TimescaleOp]:
+        """Yield the operations that make a table as declared; by default they come with its creation."""
+        if (wanted := declared(table)) is not None:
+            relation = Relation(table.name, table.schema, with_relation=with_relation)
+            yield _creation(relation, wanted)
+            yield from changes(relation, Settings(), self._wanted(table, wanted))
 
     def of_dropped_table(self, schema: str | None, name: str) -> list[ops.TimescaleOp]:
         """Return the operations whose reverse makes a hypertable again of a dropped one."""
-        found = self.found.hypertables.get((schema or self.found.schema, name))
-        if found is None:
+        if (found := self.found.hypertables.get((schema or self.found.schema, name))) is None:
             return []
-        going = changes(Relation(name, schema, with_relation=True), found.settings, Settings())
-        return [*going, _creation(name, schema, found, with_relation=True).reverse()]
+        relation = Relation(name, schema, with_relation=True)
+        return [*changes(relation, found.settings, Settings()), _creation(relation, found).reverse()]
 
     def of_table(self, table: Table) -> Iterator[ops.TimescaleOp]:
         """Yield the differences of an existing table."""
         wanted, found = declared(table), self.found.hypertables.get(self.key(table))
+        relation = Relation(table.name, table.schema)
         if found is not None and self._is_reverted(table):
-            yield from changes(Relation(table.name, table.schema, with_relation=True), found.settings, Settings())
-            yield ops.RevertHypertableOp(
-                table.name, schema=table.schema, former=_creation(table.name, table.schema, found)
-            )
+            yield from changes(relation._replace(with_relation=True), found.settings, Settings())
+            yield _creation(relation, found).reverse()
             found = None
-        if wanted is None:
-            return
         if found is None:
-            yield from self._made(table, wanted)
-            return
-        yield from _chunk_interval(found, wanted.chunk_interval, table.schema)
-        yield from changes(Relation(table.name, table.schema), found.settings, self._wanted(table, wanted))
-
-    def _made(self, table: Table, wanted: Hypertable, *, with_relation: bool = False) -> Iterator[ops.TimescaleOp]:
-        yield _creation(table.name, table.schema, wanted, with_relation=with_relation)
-        relation = Relation(table.name, table.schema, with_relation=with_relation)
-        yield from changes(relation, Settings(), self._wanted(table, wanted))
+            yield from self.of_new_table(table, with_relation=False)
+        elif wanted is not None:
+            yield from _chunk_interval(found, wanted.chunk_interval, table.schema)
+            yield from changes(relation, found.settings, self._wanted(table, wanted))
 
     def _wanted(self, table: Table, wanted: Hypertable | ContinuousAggregate) -> Settings:
-        retention = self.retentions.get(table.key, wanted.retention)
+        retention = (self.retentions or {}).get(table.key, wanted.retention)
         refresh = wanted.refresh if isinstance(wanted, ContinuousAggregate) else None
         if (store := wanted.columnstore) is None:
             return Settings(None, None, retention, refresh)
@@ -213,10 +201,9 @@ class Differences:
 
     @cached_property
     def _schemas(self) -> frozenset[str]:
-        if self.scope.schemas is not None:
-            return frozenset(name or self.found.schema for name in self.scope.schemas)
-        declared_in = {self.key(table)[0] for table in self.tables()}
-        return frozenset(declared_in | {self.key(one.table)[0] for one in self.aggregates()})
+        declared_in = {table.schema for table in (*self.tables(), *(one.table for one in self.aggregates()))}
+        schemas = declared_in if self.scope.schemas is None else self.scope.schemas
+        return frozenset(name or self.found.schema for name in schemas)
 
     def _is_reverted(self, table: Table) -> bool:
         """Whether the hypertable must become an ordinary table, which TimescaleDB cannot do."""
@@ -224,29 +211,23 @@ class Differences:
         return found is not None and (wanted is None or wanted.time_column != found.time_column)
 
 
-def _creation(
-    name: str, schema: str | None, split: Hypertable | HypertableState, *, with_relation: bool = False
-) -> ops.CreateHypertableOp:
+def _creation(relation: Relation, split: Hypertable | HypertableState) -> ops.CreateHypertableOp:
     return ops.CreateHypertableOp(
-        name,
+        relation.relation,
         split.time_column,
         chunk_interval=split.chunk_interval,
-        migrate_data=not with_relation,
-        schema=schema,
-        with_relation=with_relation,
+        migrate_data=not relation.with_relation,
+        schema=relation.schema,
+        with_relation=relation.with_relation,
     )
 
 
-def _created(
-    view: ContinuousAggregate | AggregateState, query: str, schema: str | None
-) -> ops.CreateContinuousAggregateOp:
+def _created(view: ContinuousAggregate | AggregateState, query: str, schema: str | None) -> ops.TimescaleOp:
     options: dict[str, Any] = {"chunk_interval": view.chunk_interval, "materialized_only": view.materialized_only}
     return ops.CreateContinuousAggregateOp(view.name, query, schema=schema, **options)
 
 
-def _chunk_interval(
-    found: HypertableState | AggregateState, wanted: timedelta, schema: str | None
-) -> Iterator[ops.TimescaleOp]:
+def _chunk_interval(found: Managed, wanted: timedelta, schema: str | None) -> Iterator[ops.TimescaleOp]:
     if found.chunk_interval != wanted:
         yield ops.SetChunkIntervalOp(found.name, wanted, schema=schema, before=found.chunk_interval)
 
@@ -255,44 +236,29 @@ def changes(relation: Relation, before: Settings, after: Settings) -> Iterator[o
     """Yield the steps from one to the other: removals first. A policy is changed by removing and adding it."""
     yield from (op.reverse() for op in reversed(_policies(relation, before, unless=after)))
     if before.columnstore != after.columnstore:
-        there = None if before.columnstore is None else _enabled(relation, before.columnstore)
-        yield from _columnstore_changes(relation, there, after.columnstore)
+        there, wanted = _columnstore(relation, before.columnstore), _columnstore(relation, after.columnstore)
+        if wanted is not None:
+            yield replace(wanted, former=there)
+        elif there is not None:
+            yield there.reverse()
     yield from _policies(relation, after, unless=before)
 
 
 def _policies(relation: Relation, own: Settings, *, unless: Settings) -> list[ops.TimescaleOp]:
     """Return the policies of the settings that the others lack."""
-    named: dict[str, Any] = {"relation": relation.name, "schema": relation.schema}
+    place: dict[str, Any] = {"relation": relation.relation, "schema": relation.schema}
     found: list[ops.TimescaleOp] = []
     if own.columnstore_after not in (None, unless.columnstore_after):
-        found.append(ops.AddColumnstorePolicyOp(**named, after=own.columnstore_after))
+        found.append(ops.AddColumnstorePolicyOp(**place, after=own.columnstore_after))
     if own.retention not in (None, unless.retention):
-        found.append(ops.AddRetentionPolicyOp(**named, drop_after=own.retention))
+        found.append(ops.AddRetentionPolicyOp(**place, drop_after=own.retention))
     if own.refresh is not None and own.refresh != unless.refresh:
-        named.update(start_offset=own.refresh.start_offset, end_offset=own.refresh.end_offset, every=own.refresh.every)
-        found.append(ops.AddContinuousAggregatePolicyOp(**named))
+        found.append(ops.AddContinuousAggregatePolicyOp(**place, **asdict(own.refresh)))
     return found
 
 
-def _columnstore_changes(
-    relation: Relation, there: ops.EnableColumnstoreOp | None, after: ColumnstoreState | None
-) -> Iterator[ops.TimescaleOp]:
-    if after is not None:
-        yield replace(_enabled(relation, after), former=there)
-    elif there is not None and relation.with_relation:
-        yield ops.gone_with_relation(there)
-    elif there is not None:
-        yield ops.DisableColumnstoreOp(
-            relation.name, aggregate=relation.aggregate, schema=relation.schema, former=there
-        )
-
-
-def _enabled(relation: Relation, columnstore: ColumnstoreState) -> ops.EnableColumnstoreOp:
-    return ops.EnableColumnstoreOp(
-        relation.name,
-        segment_by=columnstore.segment_by,
-        order_by=tuple(map(str, columnstore.order_by)),
-        aggregate=relation.aggregate,
-        schema=relation.schema,
-        with_relation=relation.with_relation,
-    )
+def _columnstore(relation: Relation, settings: ColumnstoreState | None) -> ops.EnableColumnstoreOp | None:
+    if settings is None:
+        return None
+    order_by = tuple(map(str, settings.order_by))
+    return ops.EnableColumnstoreOp(**relation._asdict(), segment_by=settings.segment_by, order_by=order_by)

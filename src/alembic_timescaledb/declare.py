@@ -8,21 +8,11 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import (
-    Column,
-    Date,
-    DateTime,
-    MetaData,
-    PrimaryKeyConstraint,
-    Table,
-    TypeDecorator,
-    UnaryExpression,
-    UniqueConstraint,
-    event,
-)
+import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ExcludeConstraint
+from sqlalchemy.schema import ColumnCollectionConstraint
 
-from alembic_timescaledb.names import LONGEST_NAME, DeclarationError, positive, spoken
+from alembic_timescaledb.names import LONGEST_NAME, TOO_LONG, DeclarationError, positive, spoken
 
 DECLARED = "hypertable"  # the key in Table.info
 
@@ -49,10 +39,8 @@ class Order:
 
     def __str__(self) -> str:
         """Write it as `parse` reads it."""
-        words = f"{self.column} DESC" if self.descending else self.column
-        if self.nulls_first == self.descending:
-            return words
-        return f"{words} NULLS {'FIRST' if self.nulls_first else 'LAST'}"
+        nulls = "" if self.nulls_first == self.descending else f" NULLS {'FIRST' if self.nulls_first else 'LAST'}"
+        return f"{self.column}{' DESC' if self.descending else ''}{nulls}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +49,6 @@ class Columnstore:
 
     Rows are grouped by the columns of `segment_by`, and sorted within a group by those of `order_by`. Each name in
     `order_by` may have `DESC`, `NULLS FIRST` or `NULLS LAST` after it. By default the newest row comes first.
-
-        Columnstore(after=timedelta(hours=6), segment_by=("symbol_id",), order_by=("timestamp DESC",))
     """
 
     after: timedelta
@@ -101,18 +87,11 @@ class Hypertable:
     def __post_init__(self) -> None:
         """Check the lengths against one another."""
         positive(self.chunk_interval, "Hypertable: chunk_interval")
-        if self.retention is None:
-            return
-        positive(self.retention, "Hypertable: retention")
-        if self.retention < self.chunk_interval:
+        check_retention(self.retention, self.columnstore, "Hypertable: ", "rows")
+        if self.retention is not None and self.retention < self.chunk_interval:
             raise DeclarationError(
                 f"Hypertable: rows are kept for {spoken(self.retention)}, less than one chunk"
                 f" ({spoken(self.chunk_interval)}): only whole chunks are dropped; take smaller chunks"
-            )
-        if self.columnstore is not None and self.columnstore.after >= self.retention:
-            raise DeclarationError(
-                f"Hypertable: rows would be dropped after {spoken(self.retention)}, before the columnstore takes them"
-                f" ({spoken(self.columnstore.after)}); shorten `after` or lengthen `retention`"
             )
 
     @property
@@ -121,7 +100,7 @@ class Hypertable:
         return {DECLARED: self}
 
 
-def declared(table: Table) -> Hypertable | None:
+def declared(table: sa.Table) -> Hypertable | None:
     """Return the declaration of the table; None for an ordinary table. Raises DeclarationError for a wrong type."""
     value = table.info.get(DECLARED)
     if value is None or isinstance(value, Hypertable):
@@ -129,111 +108,93 @@ def declared(table: Table) -> Hypertable | None:
     raise DeclarationError(f"table {table.key}: info[{DECLARED!r}] is {value!r}: give `Hypertable(...).info`")
 
 
-def hypertables(metadata: MetaData) -> Iterator[tuple[Table, Hypertable]]:
+def hypertables(metadata: sa.MetaData) -> Iterator[tuple[sa.Table, Hypertable]]:
     """Yield the tables that declare a hypertable, in order of dependency."""
     for table in metadata.sorted_tables:
         if (hypertable := declared(table)) is not None:
             yield table, hypertable
 
 
+def check_retention(retention: timedelta | None, columnstore: Columnstore | None, place: str, rows: str) -> None:
+    """Raise DeclarationError unless the columnstore takes the rows before they are dropped."""
+    if retention is None:
+        return
+    positive(retention, f"{place}retention")
+    if columnstore is not None and columnstore.after >= retention:
+        raise DeclarationError(
+            f"{place}{rows} would be dropped after {spoken(retention)}, before the columnstore takes them"
+            f" ({spoken(columnstore.after)}); shorten `after` or lengthen `retention`"
+        )
+
+
+def check(metadata: sa.MetaData) -> None:
+    """Raise DeclarationError for the first table of the metadata whose declaration cannot work."""
+    for table, _ in hypertables(metadata):
+        check_table(table)
+        for key in table.foreign_key_constraints:
+            if declared(key.referred_table) is not None:
+                raise DeclarationError(
+                    f"hypertable {table.key}: its foreign key ({', '.join(key.column_keys)}) refers to a hypertable,"
+                    f" {key.referred_table.key}: TimescaleDB does not support that; leave it out"
+                )
+
+
+def check_table(table: sa.Table) -> None:
+    """Raise DeclarationError if the table cannot be the hypertable that it declares; an ordinary table passes."""
+    if (wanted := declared(table)) is not None:
+        for mistake in _mistakes(table, wanted):
+            raise DeclarationError(f"hypertable {table.key}: {mistake}")
+
+
+sa.event.listen(sa.Table, "after_parent_attach", lambda table, _metadata: check_table(table))
+
+
+def _mistakes(table: sa.Table, wanted: Hypertable) -> Iterator[str]:
+    """Yield mistakes; each is looked for only if there is none before it."""
+    if len(table.name.encode()) > LONGEST_NAME:
+        yield TOO_LONG
+    columns = {column.name: column for column in table.c}  # the server's names; SQLAlchemy's keys may differ
+    store = wanted.columnstore
+    segments = () if store is None else store.segment_by
+    ordered = [] if store is None else [one.column for one in store.ordered(wanted.time_column)]
+    named = {"time": [wanted.time_column], "segment_by": segments, "order_by": ordered}
+    for role, name in ((role, name) for role, names in named.items() for name in names if name not in columns):
+        yield f"it has no {role} column {name}; its columns are {', '.join(columns)}"
+    time = columns[wanted.time_column]
+    kind = time.type.impl if isinstance(time.type, sa.TypeDecorator) else time.type
+    if not isinstance(kind, (sa.DateTime, sa.Date)):
+        yield f"its time column {time.name} is {kind!r}: take DateTime(timezone=True)"
+    if time.nullable:
+        yield f"its time column {time.name} may be null: declare nullable=False"
+    for what, names in _unique(table):
+        if time.name not in names:
+            yield (
+                f"{what} ({', '.join(names)}) lacks {time.name}: TimescaleDB keeps keys unique within a chunk only;"
+                f" add {time.name} to it"
+            )
+    for name in {*ordered, time.name}.intersection(segments):
+        yield f"{name} is in segment_by, but it sorts the rows or is their time: take it out of segment_by"
+
+
 _KINDS = {
-    PrimaryKeyConstraint: "the primary key",
-    UniqueConstraint: "the unique constraint",
+    sa.PrimaryKeyConstraint: "the primary key",
+    sa.UniqueConstraint: "the unique constraint",
     ExcludeConstraint: "the exclusion constraint",
 }
 
 
-def check(metadata: MetaData) -> None:
-    """Raise DeclarationError for the first table of the metadata whose declaration cannot work."""
-    for table, _ in hypertables(metadata):
-        check_table(table)
-    check_references(metadata)
-
-
-def check_table(table: Table) -> None:
-    """Raise DeclarationError if the table cannot be the hypertable that it declares; an ordinary table passes."""
-    if (wanted := declared(table)) is None:
-        return
-    if len(table.name.encode()) > LONGEST_NAME:
-        raise _wrong(table, f"its name is longer than {LONGEST_NAME} bytes, where PostgreSQL cuts it: shorten it")
-    _check_time(table, wanted)
-    _check_keys(table, wanted)
-    if wanted.columnstore is not None:
-        _check_columnstore(table, wanted.columnstore, wanted.time_column)
-
-
-@event.listens_for(Table, "after_parent_attach")
-def _when_defined(table: Table, _metadata: MetaData) -> None:
-    check_table(table)
-
-
-def check_references(metadata: MetaData) -> None:
-    """Raise DeclarationError for the first hypertable with a foreign key to another: TimescaleDB has no such keys."""
-    for table, _ in hypertables(metadata):
-        for key in table.foreign_key_constraints:
-            if declared(key.referred_table) is not None:
-                raise _wrong(
-                    table,
-                    f"its foreign key ({', '.join(key.column_keys)}) refers to a hypertable, {key.referred_table.key}:"
-                    " TimescaleDB does not support that; leave it out",
-                )
-
-
-def _wrong(table: Table, what: str) -> DeclarationError:
-    return DeclarationError(f"hypertable {table.key}: {what}")
-
-
-def _check_known(table: Table, role: str, name: str) -> Column[Any]:
-    columns = {column.name: column for column in table.c}  # the server's names, which may differ from SQLAlchemy's keys
-    if name not in columns:
-        raise _wrong(table, f"it has no {role} column {name}; its columns are {', '.join(columns)}")
-    return columns[name]
-
-
-def _check_time(table: Table, wanted: Hypertable) -> None:
-    column = _check_known(table, "time", wanted.time_column)
-    kind = column.type.impl if isinstance(column.type, TypeDecorator) else column.type
-    if not isinstance(kind, (DateTime, Date)):
-        raise _wrong(table, f"its time column {column.name} is {kind!r}: take DateTime(timezone=True)")
-    if column.nullable:
-        raise _wrong(table, f"its time column {column.name} may be null: declare nullable=False")
-
-
-def _check_keys(table: Table, wanted: Hypertable) -> None:
-    name = wanted.time_column
-    for what, columns in _unique(table):
-        if name not in columns:
-            raise _wrong(
-                table,
-                f"{what} ({', '.join(columns)}) lacks {name}: TimescaleDB keeps keys unique within a chunk only;"
-                f" add {name} to it",
-            )
-
-
-def _unique(table: Table) -> Iterator[tuple[str, list[str]]]:
+def _unique(table: sa.Table) -> Iterator[tuple[str, list[str]]]:
     for constraint in table.constraints:
-        if isinstance(constraint, (PrimaryKeyConstraint, UniqueConstraint, ExcludeConstraint)) and constraint.columns:
+        if isinstance(constraint, ColumnCollectionConstraint) and constraint.columns and type(constraint) in _KINDS:
             yield _KINDS[type(constraint)], [column.name for column in constraint.columns]
     for index in table.indexes:
         if index.unique:
             # An expression may have the same value for many rows, so its columns do not count.
             parts = map(_unsorted, index.expressions)
-            yield f"the unique index {index.name}", [part.name for part in parts if isinstance(part, Column)]
+            yield f"the unique index {index.name}", [part.name for part in parts if isinstance(part, sa.Column)]
 
 
 def _unsorted(part: Any) -> Any:
-    while isinstance(part, UnaryExpression) and part.modifier is not None:
+    while isinstance(part, sa.UnaryExpression) and part.modifier is not None:
         part = part.element
     return part
-
-
-def _check_columnstore(table: Table, wanted: Columnstore, time_column: str) -> None:
-    ordered = [order.column for order in wanted.ordered(time_column)]
-    for name in wanted.segment_by:
-        _check_known(table, "segment_by", name)
-        if name in (*ordered, time_column):
-            raise _wrong(
-                table, f"{name} is in segment_by, but it sorts the rows or is their time: take it out of segment_by"
-            )
-    for name in ordered:
-        _check_known(table, "order_by", name)

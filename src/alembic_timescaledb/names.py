@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import DBAPIError
@@ -13,6 +13,7 @@ class DeclarationError(ValueError):
 
 
 LONGEST_NAME = 63  # bytes; PostgreSQL cuts what is longer
+TOO_LONG = f"its name is longer than {LONGEST_NAME} bytes, where PostgreSQL cuts it: shorten it"
 
 
 def literal(value: str) -> str:
@@ -32,25 +33,29 @@ def regclass(name: str, schema: str | None) -> str:
     return literal(quoted(name, schema))
 
 
-_UNITS = (
-    ("day", timedelta(days=1)),
-    ("hour", timedelta(hours=1)),
-    ("minute", timedelta(minutes=1)),
-    ("second", timedelta(seconds=1)),
-    ("microsecond", timedelta(microseconds=1)),
-)
+_UNITS = [(unit, timedelta(**{f"{unit}s": 1})) for unit in ("day", "hour", "minute", "second", "microsecond")]
 
 
 def spoken(length: timedelta) -> str:
     """Return the length in the largest unit that divides it, such as 90 minutes or 7 days."""
-    unit, size = next((unit, size) for unit, size in _UNITS if not length % size)
-    count = length // size
+    count, unit = next((length // size, unit) for unit, size in _UNITS if not length % size)
     return f"{count} {unit}" if count == 1 else f"{count} {unit}s"
 
 
 def interval(length: timedelta) -> str:
     """Return the length as an interval literal."""
     return f"INTERVAL '{spoken(length)}'"
+
+
+def as_sql(value: object) -> str:
+    """Return the value as a literal; a moment is untyped and in UTC, for columns with and without a time zone."""
+    if value is None:
+        return "NULL"
+    if isinstance(value, datetime):
+        return literal((value.astimezone(UTC) if value.tzinfo else value).isoformat())
+    if isinstance(value, bool):
+        return str(value).lower()
+    return interval(value) if isinstance(value, timedelta) else literal(str(value))
 
 
 def positive(length: timedelta, what: str) -> None:

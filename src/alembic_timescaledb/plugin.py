@@ -1,10 +1,7 @@
 """The plugin that Alembic finds by the entry point `alembic_timescaledb`, in the group `alembic.plugins`.
 
-An `env.py` turns it on with one argument of `context.configure`:
-
-    autogenerate_plugins=["alembic.autogenerate.*", "alembic_timescaledb"]
-
-Two more arguments are optional. `timescale_edition` deploys as if the server were of that edition.
+An `env.py` turns it on by `autogenerate_plugins=["alembic.autogenerate.*", "alembic_timescaledb"]`. Two more arguments
+of `context.configure` are optional. `timescale_edition` deploys as if the server were of that edition.
 `timescale_retentions` names retentions that were set on the running server, as `compare` takes them.
 """
 

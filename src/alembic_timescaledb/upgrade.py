@@ -58,12 +58,9 @@ _HOLDERS = (
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What is done at once: `ops` in one transaction, or the computing of an aggregate outside of any.
+    """What is done at once: `ops` in one transaction, the computing of an aggregate, or else creating the extension."""
 
-    A step with neither creates the extension. `place` is its table or aggregate.
-    """
-
-    place: str
+    place: str  # its table or aggregate
     ops: tuple[ops.TimescaleOp, ...] = ()
     computes: ContinuousAggregate | None = field(default=None, compare=False)
 
@@ -85,7 +82,7 @@ class Step:
 
 
 class Left(NamedTuple):
-    """A difference that a plan does not remove, and the reason."""
+    """A difference that a plan does not remove."""
 
     what: str
     why: str
@@ -107,10 +104,7 @@ class Holder(NamedTuple):
 
 
 def plan(
-    connection: Connection,
-    metadata: MetaData | Sequence[MetaData],
-    *,
-    retentions: Retentions | None = None,
+    connection: Connection, metadata: MetaData | Sequence[MetaData], *, retentions: Retentions | None = None
 ) -> Plan:
     """Return the steps that would bring the server up; change nothing. Raises DeclarationError.
 
@@ -137,64 +131,49 @@ def steps_now(
     untouched = {op.place for op in found if isinstance(op, _TAKES_AWAY)}
     found = [op for op in found if op.place not in untouched]
     too_short = dict(_too_short(connection, found, known))
-    left += [Left(str(op), too_short[op.place]) for op in found if _adds_retention(op) and op.place in too_short]
-    found = [op for op in found if not (isinstance(op, _RETENTION) and op.place in too_short)]
+    left += [Left(str(op), why) for op, why in too_short.items()]
+    kept = {op.place for op in too_short}
+    found = [op for op in found if not (isinstance(op, _RETENTION) and op.place in kept)]
     steps = [
         *(step for kinds in _BEFORE_COMPUTING for step in _grouped(found, kinds)),
-        *(Step(_place(one), computes=one) for one in known if _is_to_be_computed(connection, one, found)),
+        *(Step(one.table.fullname, computes=one) for one in known if _is_to_be_computed(connection, one, found)),
         *(step for kinds in _AFTER_COMPUTING for step in _grouped(found, kinds)),
     ]
     return Plan(tuple(steps), tuple(left))
 
 
 def _grouped(found: Sequence[ops.TimescaleOp], kinds: tuple[type[ops.TimescaleOp], ...]) -> Iterator[Step]:
-    of_kind = [op for op in found if isinstance(op, kinds)]
-    for place, group in groupby(of_kind, key=lambda op: op.place):
+    for place, group in groupby((op for op in found if isinstance(op, kinds)), key=lambda op: op.place):
         yield Step(place, tuple(group))
-
-
-def _place(aggregate: ContinuousAggregate) -> str:
-    return aggregate.table.fullname
-
-
-def _adds_retention(op: ops.TimescaleOp) -> bool:
-    return isinstance(op, ops.AddRetentionPolicyOp)
 
 
 def _is_to_be_computed(connection: Connection, one: ContinuousAggregate, found: Sequence[ops.TimescaleOp]) -> bool:
     """Whether rows may be dropped, or become too old for the policy, before the aggregate has computed them."""
-    place = _place(one)
-    if any(isinstance(op, ops.CreateContinuousAggregateOp) and op.place == place for op in found):
-        return True
-    if any(_adds_retention(op) and op.place == one.source.fullname for op in found):
+    wanted = {(type(op), op.place) for op in found}
+    place = one.table.fullname
+    if (ops.CreateContinuousAggregateOp, place) in wanted or (ops.AddRetentionPolicyOp, one.source.fullname) in wanted:
         return True
     # An interrupted upgrade may have created it without its policy.
-    lacks_policy = any(isinstance(op, ops.AddContinuousAggregatePolicyOp) and op.place == place for op in found)
-    return lacks_policy and not _is_computed(connection, one)
-
-
-def _is_computed(connection: Connection, one: ContinuousAggregate) -> bool:
+    if (ops.AddContinuousAggregatePolicyOp, place) not in wanted:
+        return False
     schema = one.schema or inspect(connection).default_schema_name or "public"
     freshness = server.aggregate_freshness(connection).get((schema, one.name))
-    return freshness is not None and freshness.computed_until is not None
+    return freshness is None or freshness.computed_until is None
 
 
 def _too_short(
     connection: Connection, found: Sequence[ops.TimescaleOp], known: Sequence[ContinuousAggregate]
-) -> Iterator[tuple[str, str]]:
-    """Yield the tables whose retention would let refreshes erase the buckets of dropped rows, and why."""
+) -> Iterator[tuple[ops.TimescaleOp, str]]:
+    """Yield the new retentions that would let refreshes erase the buckets of dropped rows, and why."""
     for op in found:
-        if not isinstance(op, ops.AddRetentionPolicyOp):
-            continue
-        over = [one for one in known if one.refresh is not None and one.source.fullname == op.place]
-        windows = {one.name: one.refresh.start_offset for one in over if one.refresh is not None}
-        for view, window in (windows | server.refresh_windows(connection, op.relation)).items():
-            if window is None or window > op.drop_after:
-                length = "all that there is" if window is None else f"the last {spoken(window)}"
-                yield (
-                    op.place,
-                    f"{view} is refreshed over {length}, and would lose what the dropped rows made; keep them longer",
-                )
+        if isinstance(op, ops.AddRetentionPolicyOp):
+            over = {one.name: one.refresh for one in known if one.source.fullname == op.place}
+            windows = {name: refresh.start_offset for name, refresh in over.items() if refresh is not None}
+            for view, window in (windows | server.refresh_windows(connection, op.relation)).items():
+                if window is None or window > op.drop_after:
+                    length = "all that there is" if window is None else f"the last {spoken(window)}"
+                    lost = "what the dropped rows made; keep them longer"
+                    yield op, f"{view} is refreshed over {length}, and would lose {lost}"
 
 
 def perform(
@@ -213,10 +192,15 @@ def perform(
     if step.computes is not None:
         compute(connection, step.computes)
         return
+
+    def wanted() -> list[ops.TimescaleOp]:
+        there = compare(connection, metadata, retentions=retentions(connection))
+        return [op for op in step.ops if op in there]
+
     deadline = monotonic() + patience.total_seconds()
     while True:
         try:
-            _attempt(connection, step, metadata, retentions, min(patience, _LOCK_TIMEOUT))
+            _attempt(connection, step, wanted, min(patience, _LOCK_TIMEOUT))
         except DBAPIError as error:
             if sqlstate(error) not in IN_USE or monotonic() > deadline:
                 raise
@@ -227,18 +211,13 @@ def perform(
 
 
 def _attempt(
-    connection: Connection,
-    step: Step,
-    metadata: MetaData | Sequence[MetaData],
-    retentions: Callable[[Connection], Retentions],
-    lock_timeout: timedelta,
+    connection: Connection, step: Step, wanted: Callable[[], list[ops.TimescaleOp]], lock_timeout: timedelta
 ) -> None:
     try:
         connection.execute(text("SET LOCAL statement_timeout = 0"))
         connection.execute(text(f"SET LOCAL lock_timeout = {max(lock_timeout // timedelta(milliseconds=1), 1)}"))
         if step.ops:
-            there = compare(connection, metadata, retentions=retentions(connection))
-            apply(connection, [op for op in step.ops if op in there])
+            apply(connection, wanted())
         else:
             server.enable(connection)
         connection.commit()

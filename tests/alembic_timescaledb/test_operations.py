@@ -6,7 +6,6 @@ import inspect
 import io
 import logging
 import re
-import textwrap
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -72,11 +71,11 @@ def test_every_operation_is_tested_here() -> None:
 
 
 @each_op
-def test_each_is_documented_with_an_example_that_works(op: TimescaleOp) -> None:
-    function = getattr(Operations, op.name)
-    example = re.search(r"\n((?:    )?op\..*?)\n\n", inspect.cleandoc(function.__doc__) + "\n\n", re.DOTALL)
-    assert example is not None
-    run(textwrap.dedent(example[1]))
+def test_help_shows_what_it_does(op: TimescaleOp) -> None:
+    """Its example is in docs/timescale.md, which is run."""
+    shown = getattr(Operations, op.name).__doc__
+    assert shown == type(op).__doc__
+    assert re.match(r"[A-Z].*[.;]", shown)
 
 
 def run(code: str) -> list[TimescaleOp]:

@@ -209,7 +209,7 @@ async def test_hypertables_are_as_declared_and_have_no_index_but_their_key(commi
             assert names == [f"pk_{table.name}"]
             if edition.has_hypertables:
                 assert found[table.name].chunk_interval == wanted.chunk_interval
-                assert found[table.name].retention == (wanted.retention if edition.has_policies else None)
+                assert found[table.name].settings.retention == (wanted.retention if edition.has_policies else None)
     assert len(found) == (SERIES if edition.has_hypertables else 0)
 
 

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple, TypeAlias
 
 from sqlalchemy import (
     ColumnElement,
-    Connection,
     FromClause,
     Select,
     Table,
@@ -23,7 +22,7 @@ from sqlalchemy import (
 )
 
 from alembic_timescaledb import declared, server
-from alembic_timescaledb.server import HypertableState, Size, materialized
+from alembic_timescaledb.server import HypertableState, materialized
 from arbstore.errors import CleanupRunningError, ValidationError
 from arbstore.models import Base
 from arbstore.models.rollups import RollUp
@@ -153,7 +152,7 @@ class Maintenance(Retentions):
 
     async def _roll_up(self, rolled: RollUp, hypertable: HypertableState, older_than: datetime) -> None:
         """Store the candles of the chunks that are wholly older, chunk by chunk."""
-        chunks = await self._on_connection(lambda connection: server.chunks(connection, hypertable))
+        chunks = await self._on_connection(lambda connection: server.chunks(connection, hypertable.key))
         views = await self._on_connection(lambda connection: materialized(connection, rolled.views))
         for start, end in sorted({(chunk.start, chunk.end) for chunk in chunks if chunk.end <= older_than}):
             await self._execute(roll_up_between(rolled, MINUTES.floor(start), MINUTES.ceil(end), views))
@@ -162,7 +161,7 @@ class Maintenance(Retentions):
         return await self._on_connection(server.hypertables)
 
     async def _table_stats(self, table: Table, hypertable: HypertableState | None) -> TableStats:
-        size = await self._on_connection(lambda connection: _size(connection, table, hypertable))
+        size = await self._on_connection(lambda connection: server.size(connection, hypertable or table.name))
         estimated = size.bytes > _COUNTED_BYTES
         rows = size.rows if estimated else (await self._execute(select(func.count()).select_from(table))).scalar_one()
         oldest, newest = await self._range(table, hypertable)
@@ -173,7 +172,7 @@ class Maintenance(Retentions):
         if declared(table) is None:
             return await self._pair(select(func.min(table.c.created_at), func.max(table.c.created_at)))
         if hypertable is not None:
-            chunks = await self._on_connection(lambda connection: server.chunks(connection, hypertable))
+            chunks = await self._on_connection(lambda connection: server.chunks(connection, hypertable.key))
             if not chunks:
                 return None, None
             time = table.c.timestamp
@@ -195,12 +194,6 @@ class Maintenance(Retentions):
     async def _pair(self, statement: Select[Any]) -> _Range:
         found: Sequence[datetime | None] = (await self._execute(statement)).one()
         return found[0], found[1]
-
-
-def _size(connection: Connection, table: Table, hypertable: HypertableState | None) -> Size:
-    if hypertable is None:
-        return server.table_size(connection, table.name)
-    return server.hypertable_size(connection, hypertable)
 
 
 Transaction: TypeAlias = Callable[[], AbstractAsyncContextManager[Maintenance]]

@@ -1,56 +1,60 @@
-"""What a server has been told: its hypertables and continuous aggregates, with their columnstores and policies."""
+"""What a server is and has been told: its edition, hypertables and continuous aggregates with their settings."""
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from enum import StrEnum
 from typing import Any, final
 
 from sqlalchemy import Connection, Row, text
 
 from alembic_timescaledb.aggregate import Refresh
 from alembic_timescaledb.declare import Order
-from alembic_timescaledb.server.edition import Edition, edition
+
+log = logging.getLogger(__name__)
 
 Key = tuple[str, str]  # schema and name
 
+_EXTENSION = (
+    "SELECT extversion, current_setting('timescaledb.license', true) FROM pg_extension WHERE extname = 'timescaledb'"
+)
+_AVAILABLE = (
+    "SELECT count(*) FROM pg_available_extensions WHERE name = 'timescaledb' AND installed_version IS NULL"
+    " AND current_setting('shared_preload_libraries') LIKE '%timescaledb%'"
+)
 _TABLES = (
     "SELECT schemaname, tablename FROM pg_tables"
     " WHERE schemaname NOT IN ('pg_catalog', 'information_schema') AND schemaname NOT LIKE '\\_timescaledb\\_%'"
 )
-_VISIBLE = "to_regclass(quote_ident({name})) = to_regclass(format('%I.%I', {schema}, {name}))"
-_HYPERTABLES = (
-    "SELECT h.hypertable_schema AS schema, h.hypertable_name AS name,"  # noqa: S608 # no names but these
-    f" {_VISIBLE.format(schema='h.hypertable_schema', name='h.hypertable_name')} AS visible,"
-    " CASE WHEN h.compression_enabled THEN coalesce(s.segmentby, '') END AS segments, s.orderby AS orders,"
-    " d.column_name AS time_column, coalesce(d.time_interval, INTERVAL '0') AS chunk_interval, h.num_chunks AS chunks"
-    " FROM timescaledb_information.hypertables h"
-    " JOIN timescaledb_information.dimensions d USING (hypertable_schema, hypertable_name)"
-    " LEFT JOIN timescaledb_information.hypertable_columnstore_settings s"
-    "  ON s.hypertable = to_regclass(format('%I.%I', h.hypertable_schema, h.hypertable_name))"
-    " WHERE d.dimension_number = 1 ORDER BY 2, 1"
-)
-_AGGREGATES = (
-    "SELECT c.view_schema AS schema, c.view_name AS name,"  # noqa: S608 # no names but these
-    f" {_VISIBLE.format(schema='c.view_schema', name='c.view_name')} AS visible,"
-    " CASE WHEN c.compression_enabled THEN coalesce(s.segmentby, '') END AS segments, s.orderby AS orders,"
-    " d.column_name AS time_column, coalesce(d.time_interval, INTERVAL '0') AS chunk_interval,"
-    " c.view_definition AS definition, c.materialized_only,"
-    " d.hypertable_schema AS stored_schema, d.hypertable_name AS stored, c.hypertable_schema, c.hypertable_name"
-    " FROM timescaledb_information.continuous_aggregates c"
+_VISIBLE = "to_regclass(quote_ident(name)) = to_regclass(format('%I.%I', schema, name)) AS visible"
+# An aggregate's rows are stored in a hypertable of its own.
+_RELATIONS = (
+    "SELECT r.*, {visible}, CASE WHEN compression_enabled THEN coalesce(s.segmentby, '') END AS segments,"
+    " s.orderby AS orders, d.column_name AS time_column, coalesce(d.time_interval, INTERVAL '0') AS chunk_interval"
+    " FROM ({relations}) r JOIN pg_class p ON p.oid = to_regclass(format('%I.%I', stored_schema, stored))"
     " JOIN timescaledb_information.dimensions d ON d.dimension_number = 1"
-    "  AND d.hypertable_schema = c.materialization_hypertable_schema"
-    "  AND d.hypertable_name = c.materialization_hypertable_name"
-    " JOIN pg_class p ON p.oid = to_regclass(format('%I.%I', d.hypertable_schema, d.hypertable_name))"
-    " LEFT JOIN timescaledb_information.hypertable_columnstore_settings s ON s.hypertable = p.oid"
-    " ORDER BY p.oid"
+    "  AND d.hypertable_schema = stored_schema AND d.hypertable_name = stored"
+    " LEFT JOIN timescaledb_information.hypertable_columnstore_settings s ON s.hypertable = p.oid ORDER BY {order}"
 )
+_OF_HYPERTABLES = (
+    "SELECT hypertable_schema AS schema, hypertable_name AS name, hypertable_schema AS stored_schema,"
+    " hypertable_name AS stored, compression_enabled, num_chunks AS chunks FROM timescaledb_information.hypertables"
+)
+_OF_AGGREGATES = (
+    "SELECT view_schema AS schema, view_name AS name, materialization_hypertable_schema AS stored_schema,"
+    " materialization_hypertable_name AS stored, compression_enabled, view_definition AS definition, materialized_only,"
+    " hypertable_schema AS source_schema, hypertable_name AS source FROM timescaledb_information.continuous_aggregates"
+)
+_HYPERTABLES = _RELATIONS.format(relations=_OF_HYPERTABLES, order="name, schema", visible=_VISIBLE)
+_AGGREGATES = _RELATIONS.format(relations=_OF_AGGREGATES, order="p.oid", visible=_VISIBLE)
 # The job of an aggregate has the name of its view, or of the hypertable behind the view. Unknown times are infinite.
 _JOBS = (
     "SELECT job_id, proc_name, schema, name, schedule_interval AS every, failures, failed,"  # noqa: S608 # no names but these
-    f" {_VISIBLE.format(schema='schema', name='name')} AS visible,"
+    f" {_VISIBLE},"
     " CAST(config ->> 'drop_after' AS interval) AS drop_after,"
     " CAST(config ->> 'compress_after' AS interval) AS compress_after,"
     " CAST(config ->> 'start_offset' AS interval) AS start_offset,"
@@ -71,6 +75,65 @@ _JOBS = (
 )
 _NAMES = re.compile(r'"(?:[^"]|"")*"|[^,\s]+')
 _ORDERS = re.compile(r'((?:"(?:[^"]|"")*"|[^,])+)')
+
+
+class Feature(StrEnum):
+    """What editions differ in."""
+
+    HYPERTABLES = "hypertables"
+    RETENTION = "retention policies"
+    COLUMNSTORE = "columnstore"
+    AGGREGATES = "continuous aggregates"
+
+
+class Edition(StrEnum):
+    """PostgreSQL without TimescaleDB, or one of TimescaleDB's two editions."""
+
+    PLAIN = "plain"
+    APACHE = "apache"
+    COMMUNITY = "community"
+
+    @property
+    def has_hypertables(self) -> bool:
+        """Whether tables can be split into chunks."""
+        return self is not Edition.PLAIN
+
+    @property
+    def has_policies(self) -> bool:
+        """Whether the server runs background jobs, such as retention."""
+        return self is Edition.COMMUNITY
+
+    def has(self, feature: Feature) -> bool:
+        """Whether the edition has the feature."""
+        return self.has_hypertables if feature is Feature.HYPERTABLES else self.has_policies
+
+
+def edition(connection: Connection) -> Edition:
+    """Return the edition of the server; `PLAIN` if this database lacks the extension."""
+    if (row := connection.execute(text(_EXTENSION)).one_or_none()) is None:
+        return Edition.PLAIN
+    return Edition.COMMUNITY if row[1] == "timescale" else Edition.APACHE
+
+
+def version(connection: Connection) -> str | None:
+    """Return the version of the TimescaleDB extension in this database; None if it lacks the extension."""
+    row = connection.execute(text(_EXTENSION)).one_or_none()
+    return None if row is None else str(row[0])
+
+
+def available(connection: Connection) -> bool:
+    """Whether this database lacks the extension and could create it, because the server has loaded it."""
+    return bool(connection.scalar(text(_AVAILABLE)))
+
+
+def enable(connection: Connection) -> Edition:
+    """Create the extension if the server has loaded it, log the edition and return it."""
+    if available(connection):
+        log.info("creating extension timescaledb")
+        connection.execute(text("CREATE EXTENSION IF NOT EXISTS timescaledb"))
+    found = edition(connection)
+    log.info("the server is %s", found if found is Edition.PLAIN else f"TimescaleDB, {found} edition")
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,11 +178,6 @@ class HypertableState(Managed):
 
     chunks: int = field(compare=False)
 
-    @property
-    def retention(self) -> timedelta | None:
-        """The age at which a policy drops chunks; None without a policy."""
-        return self.settings.retention
-
 
 @dataclass(frozen=True, slots=True)
 class AggregateState(Managed):
@@ -157,7 +215,8 @@ def hypertables(connection: Connection) -> dict[str, HypertableState]:
 
 
 def _hypertables(connection: Connection, policies: Mapping[Key, Settings]) -> list[HypertableState]:
-    return [HypertableState(**_managed(row, policies), chunks=row.chunks) for row in _rows(connection, _HYPERTABLES)]
+    found = rows(connection, _HYPERTABLES, Feature.HYPERTABLES)
+    return [HypertableState(**_managed(row, policies), chunks=row.chunks) for row in found]
 
 
 def aggregates(connection: Connection, policies: Mapping[Key, Settings] | None = None) -> list[AggregateState]:
@@ -168,35 +227,29 @@ def aggregates(connection: Connection, policies: Mapping[Key, Settings] | None =
             definition=row.definition,
             materialized_only=row.materialized_only,
             stored_in=(row.stored_schema, row.stored),
-            source=(row.hypertable_schema, row.hypertable_name),
+            source=(row.source_schema, row.source),
         )
-        for row in _rows(connection, _AGGREGATES)
+        for row in rows(connection, _AGGREGATES, Feature.HYPERTABLES)
     ]
 
 
-def _rows(connection: Connection, query: str) -> Sequence[Row[Any]]:
-    return () if edition(connection) is Edition.PLAIN else connection.execute(text(query)).all()
+def rows(connection: Connection, query: str, needs: Feature = Feature.RETENTION) -> Sequence[Any]:
+    """Return the rows of TimescaleDB's catalog; none if the edition lacks the feature."""
+    return connection.execute(text(query)).all() if edition(connection).has(needs) else ()
 
 
 def _managed(row: Row[Any], policies: Mapping[Key, Settings]) -> dict[str, Any]:
-    return {
-        "schema": row.schema,
-        "name": row.name,
-        "visible": row.visible,
-        "settings": replace(policies.get((row.schema, row.name), Settings()), columnstore=_columnstore(row)),
-        "time_column": row.time_column,
-        "chunk_interval": row.chunk_interval,
-    }
+    settings = replace(policies.get((row.schema, row.name), Settings()), columnstore=_columnstore(row))
+    same = {name: getattr(row, name) for name in ("schema", "name", "visible", "time_column", "chunk_interval")}
+    return {**same, "settings": settings}
 
 
 def _columnstore(row: Row[Any]) -> ColumnstoreState | None:
     if row.segments is None:
         return None
     orders = map(Order.parse, _ORDERS.findall(row.orders or ""))
-    return ColumnstoreState(
-        tuple(map(_unquoted, _NAMES.findall(row.segments))),
-        tuple(replace(one, column=_unquoted(one.column)) for one in orders),
-    )
+    columns = tuple(replace(one, column=_unquoted(one.column)) for one in orders)
+    return ColumnstoreState(tuple(map(_unquoted, _NAMES.findall(row.segments))), columns)
 
 
 def _unquoted(name: str) -> str:
@@ -204,24 +257,21 @@ def _unquoted(name: str) -> str:
 
 
 def _policies(connection: Connection) -> dict[Key, Settings]:
-    found: dict[Key, Settings] = {}
+    found: dict[Key, dict[str, Any]] = {}
     for job in jobs(connection):
-        key = job.schema, job.name
-        before = found.get(key, Settings())
+        policies = found.setdefault((job.schema, job.name), {})
         if job.proc_name == "policy_retention":
-            found[key] = replace(before, retention=job.drop_after)
+            policies["retention"] = job.drop_after
         elif job.proc_name == "policy_compression":
-            found[key] = replace(before, columnstore_after=job.compress_after)
+            policies["columnstore_after"] = job.compress_after
         elif job.proc_name == "policy_refresh_continuous_aggregate":
-            window = Refresh(job.start_offset, job.end_offset or timedelta(0), job.every)
-            found[key] = replace(before, refresh=window)
-    return found
+            policies["refresh"] = Refresh(job.start_offset, job.end_offset or timedelta(0), job.every)
+    return {key: Settings(**policies) for key, policies in found.items()}
 
 
 def jobs(connection: Connection, procedure: str | None = None) -> Sequence[Row[Any]]:
     """Return the server's jobs on hypertables and aggregates; only those of the procedure if it is given."""
-    rows = connection.execute(text(_JOBS)) if edition(connection).has_policies else ()
-    return [row for row in rows if procedure in (None, row.proc_name)]
+    return [row for row in rows(connection, _JOBS) if procedure in (None, row.proc_name)]
 
 
 def policies_by_creation(connection: Connection, relation: str, schema: str | None) -> set[str]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import inspect
 import logging
-from abc import ABC, abstractmethod
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import MISSING, Field, dataclass, field, fields
 from datetime import timedelta
@@ -17,7 +17,7 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, text
 
 from alembic_timescaledb import server
-from alembic_timescaledb.names import escaped, regclass
+from alembic_timescaledb.names import as_sql, escaped, quoted, regclass, spoken
 from alembic_timescaledb.server import Edition, Feature
 
 _Op = TypeVar("_Op", bound="TimescaleOp")
@@ -39,24 +39,30 @@ def edition_of(context: MigrationContext) -> Edition:
 
 
 @dataclass(frozen=True)
-class TimescaleOp(MigrateOperation, ABC):
+class TimescaleOp(MigrateOperation):
     """One operation. `str()` of it tells people what it will do.
 
     Its fields are the parameters of its function of `op`, but for those left out of comparisons: only `reverse` reads
     these. `former` is the operation that made what this one takes away, as autogenerate found it.
+
+    `words` and `sql` name fields in braces. They may also name `place`, `relation` (an argument of TimescaleDB's
+    functions) and `quoted` (the name in other statements).
     """
 
-    name: ClassVar[str]  # of the function of `op`
+    name: ClassVar[str]  # of the function of `op`, made from the name of the class
     needs: ClassVar[Feature]
+    words: ClassVar[str]
+    sql: ClassVar[str]
     removes: ClassVar[bool] = False  # whether it takes away something that the server has
     outside: ClassVar[bool] = False  # whether it must run outside a transaction
-    undone_by: ClassVar[type[TimescaleOp] | None] = None  # an operation that knows its relation, and needs no more
+    undone_by: ClassVar[type[TimescaleOp] | None] = None  # an operation whose parameters are among its own
     relation_is: ClassVar[str] = "table"  # how the function calls the parameter `relation`
     refused: ClassVar[Mapping[str, str]] = {}  # parameters of former releases, and what to do instead
 
     relation: str
     schema: str | None = field(default=None, kw_only=True)
     former: TimescaleOp | None = field(default=None, kw_only=True, repr=False, compare=False)
+    with_relation: bool = field(default=False, kw_only=True, repr=False, compare=False)  # comes and goes with it
 
     @property
     def place(self) -> str:
@@ -67,23 +73,19 @@ class TimescaleOp(MigrateOperation, ABC):
         """Tell what it will do."""
         return self._words()
 
-    @abstractmethod
-    def _words(self) -> str: ...
+    def _words(self) -> str:
+        return self.words.format_map({**self._values(_as_words), "place": self.place})
 
-    @abstractmethod
-    def _sql(self) -> list[str]: ...
+    def statements(self, _connection: Connection | None) -> list[str]:
+        """Return its SQL, for the server if there is one. Raises DeclarationError if the server could not do it."""
+        return [self._filled(self.sql)]
 
-    def statements(self) -> list[str]:
-        """Return its SQL."""
-        return self._sql()
+    def _filled(self, template: str, **more: str) -> str:
+        names = {"relation": regclass(self.relation, self.schema), "quoted": quoted(self.relation, self.schema)}
+        return template.format_map({**self._values(as_sql), **names, **more})
 
-    def statements_on(self, _connection: Connection) -> list[str]:
-        """Return its SQL for this server. Raises DeclarationError if the server could not do it."""
-        return self._sql()
-
-    def _call(self, function: str, how: str = "SELECT", **options: str) -> str:
-        given = [regclass(self.relation, self.schema), *(f"{name} => {value}" for name, value in options.items())]
-        return f"{how} {function}({', '.join(given)})"
+    def _values(self, written: Callable[[object], str]) -> dict[str, str]:
+        return {one.name: written(getattr(self, one.name)) for one in self.parameters()}
 
     def lack(self, edition: Edition) -> str:
         """Return the line for the log that tells what the edition leaves undone."""
@@ -95,8 +97,11 @@ class TimescaleOp(MigrateOperation, ABC):
 
     def reverse(self) -> TimescaleOp:
         """Return the operation that undoes it. Raises ValueError if none does, or if only autogenerate knows it."""
+        if self.with_relation:
+            return GoneWithRelationOp(self.relation, schema=self.schema, former=self)
         if self.undone_by is not None:
-            return self.undone_by(self.relation, schema=self.schema, former=self)
+            same = {one.name: getattr(self, one.name) for one in self.undone_by.parameters()}
+            return self.undone_by(**same, former=self)
         if self.former is None:
             raise ValueError(
                 f"{self.name} of {self.place} cannot be reversed: only autogenerate knows what it took away;"
@@ -116,14 +121,13 @@ class TimescaleOp(MigrateOperation, ABC):
     @classmethod
     def signature(cls) -> inspect.Signature:
         """Return the signature of its function of `op`."""
-        return inspect.Signature([cls._parameter(one) for one in cls.parameters()], return_annotation="None")
-
-    @classmethod
-    def _parameter(cls, one: Field[Any]) -> inspect.Parameter:
-        name = cls.relation_is if one.name == "relation" else one.name
-        kind = inspect.Parameter.KEYWORD_ONLY if one.kw_only else inspect.Parameter.POSITIONAL_OR_KEYWORD
-        default = inspect.Parameter.empty if one.default is MISSING else one.default
-        return inspect.Parameter(name, kind, default=default, annotation=one.type)
+        parameters = []
+        for one in cls.parameters():
+            name = cls.relation_is if one.name == "relation" else one.name
+            kind = inspect.Parameter.KEYWORD_ONLY if one.kw_only else inspect.Parameter.POSITIONAL_OR_KEYWORD
+            default = inspect.Parameter.empty if one.default is MISSING else one.default
+            parameters.append(inspect.Parameter(name, kind, default=default, annotation=one.type))
+        return inspect.Signature(parameters, return_annotation="None")
 
     @classmethod
     def invoked(cls, operations: Operations, *arguments: Any, **keywords: Any) -> None:
@@ -135,18 +139,16 @@ class TimescaleOp(MigrateOperation, ABC):
 
     def arguments(self) -> list[str]:
         """Return the arguments of its function of `op` as Python, without those left at their defaults."""
-        given = [(one, getattr(self, one.name)) for one in self.parameters()]
-        return [
-            f"{one.name}={_python(value)}" if one.kw_only else _python(value)
-            for one, value in given
-            if value != one.default or one.default is MISSING
-        ]
+        given = ((one, getattr(self, one.name)) for one in self.parameters())
+        shown = ((one, _python(value)) for one, value in given if value != one.default or one.default is MISSING)
+        return [f"{one.name}={value}" if one.kw_only else value for one, value in shown]
 
 
 @dataclass_transform(frozen_default=True, field_specifiers=(field,))
 def operation(cls: type[_Op]) -> type[_Op]:
     """Make the class a frozen dataclass, and give `op` a function with its name, fields and documentation."""
     made = dataclass(frozen=True)(cls)
+    made.name = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", cls.__name__.removesuffix("Op")).lower()
     Operations.register_operation(made.name, "invoked")(made)
     itself = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
     signature = made.signature()
@@ -158,10 +160,13 @@ def operation(cls: type[_Op]) -> type[_Op]:
     return made
 
 
+def _as_words(value: object) -> str:
+    return spoken(value) if isinstance(value, timedelta) else str(value)
+
+
 def _python(value: object) -> str:
     if isinstance(value, timedelta):
-        parts = {"days": value.days, "seconds": value.seconds, "microseconds": value.microseconds}
-        return f"timedelta({', '.join(f'{unit}={count}' for unit, count in parts.items() if count)})"
+        return repr(value).removeprefix("datetime.")
     if isinstance(value, str) and "\n" in value:
         return "\n    ".join(map(repr, value.splitlines(keepends=True)))
     return repr(value)
@@ -181,7 +186,7 @@ def _run(operations: Operations, op: Any) -> None:
             log.info("%s is not a hypertable yet, so this waits until it is: %s", op.place, op)
         return
     with context.autocommit_block() if op.outside else nullcontext():
-        for statement in op.statements() if connection is None else op.statements_on(connection):
+        for statement in op.statements(connection):
             operations.execute(text(escaped(statement)))
 
 
@@ -196,10 +201,6 @@ class GoneWithRelationOp(TimescaleOp):
     def _words(self) -> str:
         return f"gone with {self.place}: {self.former}"
 
-    def _sql(self) -> list[str]:
+    def statements(self, _connection: Connection | None) -> list[str]:
+        """Return nothing to do."""
         return []
-
-
-def gone_with_relation(former: TimescaleOp) -> GoneWithRelationOp:
-    """Return the operation that stands for the end of `former` with its relation."""
-    return GoneWithRelationOp(former.relation, schema=former.schema, former=former)
