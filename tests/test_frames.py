@@ -44,7 +44,7 @@ from arbstore.records import Side, Trade
 from arbstore.settings import Settings
 from tests.conftest import NOON, quote
 from tests.records.samples import SERVICES
-from tests.services.cases import CASES, Case, Market, every_series, open_market
+from tests.services.cases import CASES, Case, Market, every_path_and_decimals, every_series, open_market
 
 PAIR = ("BINANCE_SPOT", "BTC", "USDT")
 SECOND = timedelta(seconds=1)
@@ -90,16 +90,25 @@ def as_rows(table: pa.Table) -> list[dict[str, Any]]:
     return rows
 
 
-@every_series
-async def test_history_is_what_the_service_returns(case: Case, either: Database) -> None:
+async def assert_history_is_what_the_service_returns(case: Case, db: Database) -> None:
     instants = [NOON + number * SECOND for number in range(3)]
-    await fill(either, *(lambda market, at=at: case.row(market, at) for at in instants), kind=SERVICES[case.kind])
-    async with either.begin() as store:
+    await fill(db, *(lambda market, at=at: case.row(market, at) for at in instants), kind=SERVICES[case.kind])
+    async with db.begin() as store:
         records = await case.history(store)
-    table = await either.frames.history(SERVICES[case.kind], *case.series)
+    table = await db.frames.history(SERVICES[case.kind], *case.series)
     assert as_rows(table) == [plain(record) for record in records]
     assert len(table) == 3
     assert set(table.schema.names) == set(plain(records[0]))
+
+
+@every_path_and_decimals
+async def test_history_is_what_the_service_returns(case: Case, committed_db: Database) -> None:
+    await assert_history_is_what_the_service_returns(case, committed_db)
+
+
+@every_series
+async def test_history_of_every_kind_is_what_the_service_returns(case: Case, db: Database) -> None:
+    await assert_history_is_what_the_service_returns(case, db)
 
 
 @pytest.mark.parametrize("source", ["trades", "quotes"])
@@ -129,7 +138,7 @@ async def test_candles_of_rows_are_what_the_service_returns(source: str, either:
     assert (await either.frames.export(tmp_path / "bars.parquet", "candles", *PAIR, "1m", source=source)).rows == 2
 
 
-@every_series
+@every_path_and_decimals
 async def test_latest_is_what_the_service_returns(case: Case, either: Database) -> None:
     await fill(either, case.row, lambda market: case.row(market, NOON + SECOND), kind=SERVICES[case.kind])
     async with either.begin() as store:
@@ -139,7 +148,7 @@ async def test_latest_is_what_the_service_returns(case: Case, either: Database) 
     assert len(table) == 1
 
 
-@every_series
+@every_path_and_decimals
 async def test_what_is_empty_has_the_same_schema(case: Case, either: Database) -> None:
     kind = SERVICES[case.kind]
     await fill(either, case.row, kind=kind)
@@ -206,35 +215,33 @@ def plain_listing(base: str) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize(
-    ("kind", "series", "window", "error", "reason"),
-    [
-        ("book_tickers", ("NO_SPOT", "BTC", "USDT"), {}, UnknownExchangeError, "NO_SPOT"),
-        ("book_tickers", ("BINANCE_SPOT", "NO", "USDT"), {}, UnknownSymbolError, "NO/USDT"),
-        ("book_tickers", (), {"symbol_id": 2**40}, UnknownSymbolError, "not registered"),
-        ("book_tickers", PAIR, {"symbol_id": 1}, ValidationError, "replaces exchange"),
-        ("balances", (), {"symbol_id": 1}, ValidationError, "belong to exchanges"),
-        ("book_tickers", PAIR, {"since": NOON.replace(tzinfo=None)}, ValidationError, "aware"),
-        ("book_tickers", PAIR, {"since": NOON, "until": NOON - SECOND}, ValidationError, "after until"),
-        ("book_tickers", PAIR, {"limit": 0}, ValidationError, "from 1 to"),
-        ("book_tickers", PAIR, {"limit": 10**20}, ValidationError, "limit: .* from 1 to"),
-        ("book_tickers", PAIR, {"limit": "5"}, ValidationError, "limit: must be an integer"),
-        ("book_tickers", PAIR, {"since": "2024-01-01"}, ValidationError, "since: must be a datetime"),
-        ("balances", ("BINANCE_SPOT", "E\ud800"), {}, ValidationError, "asset: must be a ticker"),
-        ("collectors", ("BINANCE_SPOT", "a\x00b"), {}, ValidationError, "collector: must be a text"),
-        ("candles", (*PAIR, "soon"), {}, ValidationError, "timeframe"),
-        ("exchanges", (), {}, ValidationError, "one of book_tickers, trades"),
-        ("__class__", (), {}, ValidationError, "one of book_tickers, trades"),
-    ],
-)
-async def test_what_the_services_refuse_is_refused(
-    kind: str, series: Any, window: Any, error: type[Exception], reason: str, either: Database
-) -> None:
+REFUSED: list[tuple[str, tuple[str, ...], dict[str, Any], type[Exception], str]] = [
+    ("book_tickers", ("NO_SPOT", "BTC", "USDT"), {}, UnknownExchangeError, "NO_SPOT"),
+    ("book_tickers", ("BINANCE_SPOT", "NO", "USDT"), {}, UnknownSymbolError, "NO/USDT"),
+    ("book_tickers", (), {"symbol_id": 2**40}, UnknownSymbolError, "not registered"),
+    ("book_tickers", PAIR, {"symbol_id": 1}, ValidationError, "replaces exchange"),
+    ("balances", (), {"symbol_id": 1}, ValidationError, "belong to exchanges"),
+    ("book_tickers", PAIR, {"since": NOON.replace(tzinfo=None)}, ValidationError, "aware"),
+    ("book_tickers", PAIR, {"since": NOON, "until": NOON - SECOND}, ValidationError, "after until"),
+    ("book_tickers", PAIR, {"limit": 0}, ValidationError, "from 1 to"),
+    ("book_tickers", PAIR, {"limit": 10**20}, ValidationError, "limit: .* from 1 to"),
+    ("book_tickers", PAIR, {"limit": "5"}, ValidationError, "limit: must be an integer"),
+    ("book_tickers", PAIR, {"since": "2024-01-01"}, ValidationError, "since: must be a datetime"),
+    ("balances", ("BINANCE_SPOT", "E\ud800"), {}, ValidationError, "asset: must be a ticker"),
+    ("collectors", ("BINANCE_SPOT", "a\x00b"), {}, ValidationError, "collector: must be a text"),
+    ("candles", (*PAIR, "soon"), {}, ValidationError, "timeframe"),
+    ("exchanges", (), {}, ValidationError, "one of book_tickers, trades"),
+    ("__class__", (), {}, ValidationError, "one of book_tickers, trades"),
+]
+
+
+async def test_what_the_services_refuse_is_refused(either: Database) -> None:
     await fill(either)
-    with pytest.raises(error, match=reason):
-        await either.frames.history(kind, *series, **window)
-    with pytest.raises(error, match=reason):
-        _ = [batch async for batch in either.frames.batches(kind, *series, **window)]
+    for kind, series, window, error, reason in REFUSED:
+        with pytest.raises(error, match=reason):
+            await either.frames.history(kind, *series, **window)
+        with pytest.raises(error, match=reason):
+            _ = [batch async for batch in either.frames.batches(kind, *series, **window)]
 
 
 async def test_texts_go_to_the_server_as_they_are(committed_db: Database) -> None:
