@@ -373,3 +373,14 @@ async def test_a_batch_with_a_bad_row_is_refused_before_anything_is_sent(store: 
 
 def test_counts_of_batches_add_up() -> None:
     assert InsertResult(3, 2, 1) + InsertResult(4, 4, 0) == InsertResult(7, 6, 1)
+
+
+async def test_a_large_batch_may_leave_a_column_to_the_server_in_some_rows(committed_db: Database) -> None:
+    symbol = await listed(committed_db)
+    rows = [replace(quote(symbol, 1.0, at(n / 100)), created_at=at(n) if n % 2 else None) for n in range(600)]
+    async with committed_db.begin() as store:
+        assert (await store.book_tickers.insert(rows)).written == 600
+    async with committed_db.begin() as store:
+        stored = await store.book_tickers.history_by_id(symbol.id)
+    assert [row.created_at for row in stored[1::2]] == [at(n) for n in range(1, 600, 2)]
+    assert all(row.created_at > at(600) for row in stored[::2])  # the server's clock

@@ -239,3 +239,15 @@ async def test_a_bad_listing_is_refused_by_row_and_field_and_nothing_is_written(
         await store.symbols.add_many(exchange.id, [listing("BTC"), mapping(listing("ETH")) | {"contract_size": -1}])
     assert (caught.value.row, caught.value.field) == (1, "contract_size")
     assert await store.symbols.by_exchange(exchange.id) == ()
+
+
+async def test_a_pair_without_a_type_is_the_perpetual_before_any_other(store: Store, market: Market) -> None:
+    spot = await store.symbols.add(market.futures.id, perpetual("BTC", "BTC_SPOT", symbol_type=SymbolType.SPOT))
+    found = await store.symbols.by_pair(market.futures.id, "BTC", "USDT")
+    assert found == market.perpetual
+    assert await store.symbols.by_pair(market.futures.id, "BTC", "USDT", SymbolType.SPOT) == spot
+
+
+async def test_the_history_of_a_symbol_is_not_that_of_an_exchange(store: Store, market: Market) -> None:
+    with pytest.raises(ValidationError, match="symbol_id: is not possible for balances, which belong to exchanges"):
+        await store.balances.history_by_id(market.btc.id)
