@@ -227,14 +227,6 @@ async def test_the_servers_clock_stands_in_where_no_time_of_receipt_is_given(sto
 
 
 @pytest.mark.usefixtures("way")
-async def test_new_rows_of_which_only_some_have_a_time_of_receipt_are_written(store: Store, symbol: Symbol) -> None:
-    now = await store.session.scalar(select(func.now()))
-    await store.book_tickers.insert([replace(quote(symbol), created_at=at(5)), quote(symbol, 2.0, at(1))])
-    stored = await store.book_tickers.history("BINANCE_SPOT", "BTC", "USDT")
-    assert [row.created_at for row in stored] == [at(5), now]
-
-
-@pytest.mark.usefixtures("way")
 async def test_a_refused_batch_leaves_nothing_behind(committed_db: Database) -> None:
     symbol = await listed(committed_db)
     unknown = replace(quote(symbol, 1.0, at(2)), symbol_id=symbol.id + 1)
