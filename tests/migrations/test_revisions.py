@@ -18,6 +18,7 @@ from alembic_timescaledb import Hypertable, declared, hypertables, server
 from alembic_timescaledb.server import Edition
 from arbstore import migrations
 from arbstore.database import Database
+from arbstore.errors import DeployRunningError
 from arbstore.models import Base
 from arbstore.postgres import Lock
 
@@ -132,6 +133,16 @@ async def test_a_deploy_waits_for_another_longer_than_a_statement_may(empty_db: 
             assert await connection.scalar(text("SHOW statement_timeout")) == "200ms"
 
 
+async def test_whoever_would_keep_deploys_out_is_refused_while_one_runs(empty_db: Database) -> None:
+    async with empty_db.engine.connect() as deploying:
+        await deploying.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": Lock.MIGRATIONS})
+        with pytest.raises(DeployRunningError):
+            async with migrations.hold_deploy_lock(empty_db):
+                pass
+    async with migrations.hold_deploy_lock(empty_db):
+        pass
+
+
 async def test_a_failed_deploy_leaves_nothing_and_lets_the_next_one_in(empty_db: Database) -> None:
     async with empty_db.engine.connect() as connection:
         await connection.execute(text("CREATE TABLE candles (in_the_way int)"))
@@ -169,6 +180,17 @@ def test_each_edition_has_its_own_ddl(edition: Edition, extension: int, hypertab
     assert ddl.count("SELECT create_hypertable(") == hypertables
     assert ddl.count("create_default_indexes => false") == hypertables
     assert ddl.count("SELECT add_retention_policy(") == policies
+
+
+def test_the_printed_ddl_has_single_percent_signs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    head, revisions = migrations.head(), tmp_path / "alembic"
+    shutil.copytree(migrations.script_location(), revisions)
+    monkeypatch.setattr(migrations, "script_location", lambda: revisions)
+    (revisions / "versions" / "9999_percent.py").write_text(
+        f"from alembic import op\n\nrevision, down_revision = '9999', {head!r}\n\n\n"
+        "def upgrade():\n    op.execute(\"SELECT '5 %'\")\n"
+    )
+    assert "SELECT '5 %';" in migrations.ddl()
 
 
 def test_the_ddl_in_docker_is_that_of_the_newest_revision() -> None:
