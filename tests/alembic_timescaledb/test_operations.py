@@ -146,6 +146,7 @@ def test_what_was_written_by_hand_is_reversed_by_hand() -> None:
             " create_default_indexes => false, if_not_exists => true, migrate_data => true);",
         ),
         (ops.SetChunkIntervalOp("t", 36 * HOUR), "SELECT set_chunk_time_interval('t', INTERVAL '36 hours');"),
+        (ops.SetChunkIntervalOp("it's", HOUR), "SELECT set_chunk_time_interval('\"it''s\"', INTERVAL '1 hour');"),
         (
             ENABLED,
             "ALTER TABLE x.t SET (timescaledb.enable_columnstore = true, timescaledb.segmentby = 's, \"Odd\"',"
