@@ -235,8 +235,9 @@ async def test_what_has_no_class_of_its_own(store: Store) -> None:
     assert (caught.value.sqlstate, caught.value.constraint) == ("22012", None)
 
 
-async def test_an_error_does_not_print_a_batch(store: Store, symbol: Symbol) -> None:
-    rows = [quote(symbol, 12345.75, NOON + timedelta(seconds=number)) for number in range(20_000)]
+@pytest.mark.parametrize("count", [100, 20_000], ids=["one statement", "a COPY"])
+async def test_an_error_does_not_print_a_batch(store: Store, symbol: Symbol, count: int) -> None:
+    rows = [quote(symbol, 12345.75, NOON + timedelta(seconds=number)) for number in range(count)]
     stranger = quote(msgspec.structs.replace(symbol, id=2**31 - 1), 12345.75)
     with pytest.raises(UnknownSymbolError) as caught:
         await store.book_tickers.insert([*rows, stranger])

@@ -131,7 +131,7 @@ def _shown(seed: int | None, written: Written, found: Findings) -> Iterator[str 
         yield show.table(
             _opportunities(found), title="The newest opportunities, widest first (store.opportunities.latest)"
         )
-    yield stats_table(found.tables, "The tables (store.maintenance.stats)")
+    yield stats_table(found.tables, "The tables (store.maintenance.stats)", chunks=False)
 
 
 def _spread(spread: Spread) -> dict[str, Any]:
