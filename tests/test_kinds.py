@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, get_type_hints
+from typing import get_type_hints
 
 import pytest
 from sqlalchemy import Numeric
@@ -11,37 +11,35 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from alembic_timescaledb import hypertables
 from arbstore import Store
 from arbstore.errors import ValidationError
-from arbstore.kinds import KINDS, Kind
+from arbstore.kinds import KINDS
 from arbstore.models import Base, CandleRollup
 from arbstore.services.series import Series
 
-every_kind = pytest.mark.parametrize("kind", KINDS.values(), ids=lambda kind: kind.name)
+
+def test_a_key_begins_with_the_owner_and_the_part() -> None:
+    for kind in KINDS.values():
+        first = [kind.owner] if kind.part is None else [kind.owner, kind.part.column]
+        assert list(kind.table.primary_key.columns.keys())[: len(first) + 1] == [*first, "timestamp"]
 
 
-@every_kind
-def test_a_key_begins_with_the_owner_and_the_part(kind: Kind[Any, Any]) -> None:
-    first = [kind.owner] if kind.part is None else [kind.owner, kind.part.column]
-    assert list(kind.table.primary_key.columns.keys())[: len(first) + 1] == [*first, "timestamp"]
+def test_owners_are_the_foreign_keys() -> None:
+    for kind in KINDS.values():
+        (*found,) = (key for column in kind.table.c for key in column.foreign_keys)
+        assert {key.parent.name: key.column.table.name for key in found} == {
+            name: owner.value for name, owner in kind.owners.items()
+        }
 
 
-@every_kind
-def test_owners_are_the_foreign_keys(kind: Kind[Any, Any]) -> None:
-    (*found,) = (key for column in kind.table.c for key in column.foreign_keys)
-    assert {key.parent.name: key.column.table.name for key in found} == {
-        name: owner.value for name, owner in kind.owners.items()
-    }
+def test_decimals_are_the_numeric_columns_and_have_a_scale() -> None:
+    for kind in KINDS.values():
+        numeric = {column.name for column in kind.table.c if type(column.type) is Numeric}
+        assert kind.decimals == numeric
+        assert bool(kind.scale) == bool(numeric)
 
 
-@every_kind
-def test_decimals_are_the_numeric_columns_and_have_a_scale(kind: Kind[Any, Any]) -> None:
-    numeric = {column.name for column in kind.table.c if type(column.type) is Numeric}
-    assert kind.decimals == numeric
-    assert bool(kind.scale) == bool(numeric)
-
-
-@every_kind
-def test_the_column_that_decides_which_row_is_newer_is_there(kind: Kind[Any, Any]) -> None:
-    assert kind.newer in kind.table.c
+def test_the_column_that_decides_which_row_is_newer_is_there() -> None:
+    for kind in KINDS.values():
+        assert kind.newer in kind.table.c
 
 
 def test_every_time_series_table_has_a_row() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import difflib
+import json
 import re
 import shlex
 import subprocess
@@ -16,6 +17,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 
 from alembic_timescaledb.server import Edition
 
@@ -33,6 +35,21 @@ from alembic import op
 revision, down_revision = {revision!r}, {before!r}
 
 
+"""
+# `alembic` for each line of the input, in a fork: what it imports takes longer than most commands. The package itself
+# is not among the imports, because the page says where a project imports it.
+_COMMANDS = """
+import json, os, sys
+import alembic.autogenerate, asyncpg, sqlalchemy.ext.asyncio
+from alembic.config import main
+for line in sys.stdin:
+    arguments, printed = json.loads(line)
+    if not (child := os.fork()):
+        output = os.open(printed, os.O_CREAT | os.O_WRONLY)
+        os.dup2(output, 1)
+        os.dup2(output, 2)
+        sys.exit(main(arguments, prog="alembic"))
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
 
 
@@ -57,12 +74,25 @@ def section(title: str) -> str:
 
 
 class Walker:
-    """Follows the page in a folder, on a server of an edition."""
+    """Follows the page in a folder, on a server of an edition. Commands are run inside a `with` block."""
 
     def __init__(self, folder: Path, url: str, edition: Edition) -> None:
         self.folder = folder
         self.url = url.replace("%", "%%")
         self.edition = edition
+
+    def __enter__(self) -> Walker:
+        self._commands = subprocess.Popen(  # noqa: S603 # our own program
+            [sys.executable, "-Bc", _COMMANDS],
+            cwd=self.folder,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._commands.communicate()
 
     async def follow(self, block: Block) -> None:
         if block.language == "console":
@@ -89,17 +119,27 @@ class Walker:
 
     async def run(self, command: str) -> tuple[int, str]:
         program, *arguments = shlex.split(command)
-        known = [str(Path(sys.executable).with_name(program))] if program == "alembic" else [sys.executable, "-B"]
-        done = await asyncio.to_thread(
-            subprocess.run,
-            [*known, *arguments],
+        work = self._alembic if program == "alembic" else self._python
+        code, printed = await asyncio.to_thread(work, arguments)
+        return code, _ALEMBICS_OWN.sub("", printed).replace(f"{self.folder}/", "")
+
+    def _alembic(self, arguments: list[str]) -> tuple[int, str]:
+        with NamedTemporaryFile("r") as printed:
+            assert self._commands.stdin is not None
+            assert self._commands.stdout is not None
+            print(json.dumps([arguments, printed.name]), file=self._commands.stdin, flush=True)
+            return int(self._commands.stdout.readline()), printed.read()
+
+    def _python(self, arguments: list[str]) -> tuple[int, str]:
+        done = subprocess.run(  # noqa: S603 # what the page prints
+            [sys.executable, "-B", *arguments],
             cwd=self.folder,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
             check=False,
         )
-        return done.returncode, _ALEMBICS_OWN.sub("", done.stdout).replace(f"{self.folder}/", "")
+        return done.returncode, done.stdout
 
     def _change(self, block: Block) -> None:
         path = self.folder / block.text.splitlines()[0].removeprefix("--- ")

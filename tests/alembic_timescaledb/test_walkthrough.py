@@ -33,9 +33,9 @@ def is_shown(shown: str, found: str) -> bool:
 async def test_the_walk_is_as_shown(tmp_path: Path, empty_db: Database) -> None:
     async with empty_db.engine.begin() as connection:
         edition = await connection.run_sync(server.enable)
-    walker = Walker(tmp_path, empty_db.engine.url.render_as_string(hide_password=False), edition)
-    for block in blocks():
-        await walker.follow(block)
+    with Walker(tmp_path, empty_db.engine.url.render_as_string(hide_password=False), edition) as walker:
+        for block in blocks():
+            await walker.follow(block)
     async with empty_db.engine.connect() as connection:
         assert (await connection.scalars(LEFT, {"schemas": ["public"]})).all() == []
 
@@ -70,19 +70,21 @@ async def test_operations_print_what_is_shown_and_work_on_each_edition(tmp_path:
             "CREATE TABLE trades (symbol_id int, timestamp timestamptz, price float8,"
             " PRIMARY KEY (symbol_id, timestamp))"
         )
-    walker = Walker(tmp_path, empty_db.engine.url.render_as_string(hide_password=False), edition)
-    for block in blocks(section("Install")):
-        await walker.follow(block)
-    models(tmp_path)
-    for number, (call, _, _) in enumerate(EXAMPLES, 1):
-        walker.revision(f"{number:04}", "def upgrade():\n" + re.sub("(?m)^(?=.)", "    ", call))
-    _, printed = await walker.run("alembic upgrade head --sql")
-    for (call, _, shown), part in zip(EXAMPLES, printed.split("-- Running upgrade ")[1:], strict=True):
-        found = re.split("(?:INSERT INTO|UPDATE) alembic_version", part.partition("\n")[2])[0]
-        assert is_shown(shown, found), (call, found)
-    last = f"{len(EXAMPLES):04}"
-    code, told = await walker.run(f"alembic upgrade {len(EXAMPLES) - 1:04}")
-    assert code == 0, told
-    code, told = await walker.run(f"alembic upgrade {last}")
-    assert EXAMPLES[-1][1] == "revert_hypertable"
-    assert (code, "trades is a hypertable" in told) == ((255, True) if edition.has_hypertables else (0, False)), told
+    with Walker(tmp_path, empty_db.engine.url.render_as_string(hide_password=False), edition) as walker:
+        for block in blocks(section("Install")):
+            await walker.follow(block)
+        models(tmp_path)
+        for number, (call, _, _) in enumerate(EXAMPLES, 1):
+            walker.revision(f"{number:04}", "def upgrade():\n" + re.sub("(?m)^(?=.)", "    ", call))
+        _, printed = await walker.run("alembic upgrade head --sql")
+        for (call, _, shown), part in zip(EXAMPLES, printed.split("-- Running upgrade ")[1:], strict=True):
+            found = re.split("(?:INSERT INTO|UPDATE) alembic_version", part.partition("\n")[2])[0]
+            assert is_shown(shown, found), (call, found)
+        last = f"{len(EXAMPLES):04}"
+        code, told = await walker.run(f"alembic upgrade {len(EXAMPLES) - 1:04}")
+        assert code == 0, told
+        code, told = await walker.run(f"alembic upgrade {last}")
+        assert EXAMPLES[-1][1] == "revert_hypertable"
+        assert (code, "trades is a hypertable" in told) == ((255, True) if edition.has_hypertables else (0, False)), (
+            told
+        )

@@ -73,12 +73,9 @@ def test_candles_of_rows_are_those_of_the_command(market: CommandLine, out: Path
 @pytest.mark.parametrize(
     ("kind", "series"),
     [
-        ("book_tickers", PAIR),
-        ("trades", PAIR),
         ("funding_rates", PAIR),
         ("balances", ("BINANCE_SPOT", "USDT")),
         ("candles", (*PAIR, "--timeframe", "1m")),
-        ("collectors", ("BINANCE_SPOT", "quotes")),
     ],
 )
 def test_another_database_takes_the_file_in(

@@ -148,6 +148,10 @@ _NAMES: dict[type[Snapshot], tuple[str, str]] = {
 TABLES = {kind: Base.metadata.tables[table] for kind, (table, _) in _NAMES.items()}
 SERVICES = {kind: service for kind, (_, service) in _NAMES.items()}  # by their names in a Store
 
+# The paths that a time series can take: of a symbol, of a symbol's part, of an exchange's part; and exact decimals
+# with nulls. Each kind's own columns have tests of their own.
+REPRESENTATIVES: tuple[type[Snapshot], ...] = (BookTicker, Candle, Balance, FundingRate)
+
 
 def mapping(record: Record) -> dict[str, Any]:
     return msgspec.structs.asdict(record)

@@ -9,11 +9,10 @@ from typing import Any
 import pytest
 
 from arbstore.errors import ArbstoreError, ValidationError
-from arbstore.records import BookTicker, Candle, Record, Snapshot, StoredBookTicker, Tick, Trade, columns
+from arbstore.records import BookTicker, Candle, Record, StoredBookTicker, Tick, Trade, columns
 from tests.records.samples import SAMPLES, field_names, mapping, with_fields
 
 TICKER = SAMPLES[BookTicker]
-every_kind = pytest.mark.parametrize("kind", list(SAMPLES), ids=lambda kind: kind.__name__)
 
 
 def refusal(kind: type[Record], rows: Any) -> ValidationError:
@@ -22,28 +21,28 @@ def refusal(kind: type[Record], rows: Any) -> ValidationError:
     return caught.value
 
 
-@every_kind
-def test_records_and_mappings_mix_in_one_batch(kind: type[Snapshot]) -> None:
-    sample = SAMPLES[kind]
-    rows: list[Any] = [sample, mapping(sample), MappingProxyType(mapping(sample)), ChainMap({}, mapping(sample))]
-    assert columns(kind, rows) == {name: [value] * 4 for name, value in mapping(sample).items()}
+def test_records_and_mappings_mix_in_one_batch() -> None:
+    for kind in SAMPLES:
+        sample = SAMPLES[kind]
+        rows: list[Any] = [sample, mapping(sample), MappingProxyType(mapping(sample)), ChainMap({}, mapping(sample))]
+        assert columns(kind, rows) == {name: [value] * 4 for name, value in mapping(sample).items()}
 
 
-@every_kind
-def test_what_is_fit_to_store_stays_as_it_is(kind: type[Snapshot]) -> None:
-    assert columns(kind, [SAMPLES[kind]]) == {name: [value] for name, value in mapping(SAMPLES[kind]).items()}
+def test_what_is_fit_to_store_stays_as_it_is() -> None:
+    for kind in SAMPLES:
+        assert columns(kind, [SAMPLES[kind]]) == {name: [value] for name, value in mapping(SAMPLES[kind]).items()}
 
 
-@every_kind
-def test_an_empty_batch_has_all_its_columns(kind: type[Snapshot]) -> None:
-    assert columns(kind, []) == columns(kind, iter(())) == {name: [] for name in field_names(kind)}
+def test_an_empty_batch_has_all_its_columns() -> None:
+    for kind in SAMPLES:
+        assert columns(kind, []) == columns(kind, iter(())) == {name: [] for name in field_names(kind)}
 
 
-@every_kind
-def test_the_order_of_the_rows_is_kept(kind: type[Snapshot]) -> None:
-    ids = [3, 1, 2, 1]
-    owner = "symbol_id" if "symbol_id" in field_names(kind) else "exchange_id"
-    assert columns(kind, [with_fields(SAMPLES[kind], **{owner: number}) for number in ids])[owner] == ids
+def test_the_order_of_the_rows_is_kept() -> None:
+    for kind in SAMPLES:
+        ids = [3, 1, 2, 1]
+        owner = "symbol_id" if "symbol_id" in field_names(kind) else "exchange_id"
+        assert columns(kind, [with_fields(SAMPLES[kind], **{owner: number}) for number in ids])[owner] == ids
 
 
 def test_a_batch_may_be_any_iterable_that_is_gone_after_one_pass() -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Iterable
+from contextlib import suppress
 from decimal import Decimal
 from itertools import product
 from random import Random
@@ -13,6 +14,7 @@ from sqlalchemy import CheckConstraint, Double, Numeric, Table, insert, text
 from sqlalchemy.exc import DBAPIError
 
 from arbstore.database import Store
+from arbstore.errors import ValidationError
 from arbstore.models import Base
 from arbstore.records import (
     Balance,
@@ -30,8 +32,8 @@ from tests.records.samples import SAMPLES, TABLES, mapping, refusal, with_fields
 
 TINY, HUGE = 5e-324, sys.float_info.max
 EDGES = (math.nan, math.inf, -math.inf, -HUGE, -1.0, -TINY, -0.0, 0.0, TINY, 0.5, 1.0, math.nextafter(1, 2), HUGE)
-# Latin, Greek, Cyrillic and Chinese: real tickers are of these.
-LETTERS = [chr(code) for code in (*range(0x180), *range(0x386, 0x530), *range(0x4E00, 0xA000))]
+# Latin, Greek, Cyrillic and Chinese: real tickers are of these. Chinese has no cases, so that some of it is enough.
+LETTERS = [chr(code) for code in (*range(0x180), *range(0x386, 0x530), *range(0x4E00, 0xA000, 50))]
 INTEGERS = (-(2**63), -(2**31), -1, 0, 1, 2**31 - 1, 2**31, 2**63 - 1)
 DECIMALS = tuple(
     Decimal(edge) for edge in ("NaN", "Infinity", "-Infinity", "-1", "-1E-100", "-0", "0", "1E-100", "1E59")
@@ -54,10 +56,7 @@ def edges(kind: type[Snapshot], name: str) -> Iterable[Any]:
     return INTEGERS if column.python_type is int else ("buy", "sell", "hold", "running", "")
 
 
-CHECKED = [(kind, name) for kind in SAMPLES for name in checked_columns(kind)]
-every_checked_column = pytest.mark.parametrize(
-    ("kind", "name"), [pytest.param(*field, id=f"{TABLES[field[0]].name}.{field[1]}") for field in CHECKED]
-)
+CHECKED = {kind: checked_columns(kind) for kind in SAMPLES}
 
 
 async def database_takes(store: Store, table: Table, row: dict[str, Any]) -> bool:
@@ -89,20 +88,21 @@ def test_every_number_and_every_choice_of_every_table_is_checked() -> None:
         number = isinstance(column.type, Double | Numeric) or name in {"duration_ms", "window_seconds", "num_trades"}
         return number or name in {"side", "status"}
 
-    expected = {(kind, column.name) for kind in SAMPLES for column in TABLES[kind].c if wanted(kind, column.name)}
-    assert set(CHECKED) == expected
+    for kind, checked in CHECKED.items():
+        assert checked == [column.name for column in TABLES[kind].c if wanted(kind, column.name)], kind
 
 
-@every_checked_column
+@pytest.mark.parametrize("kind", CHECKED, ids=lambda kind: kind.__name__)
 async def test_the_rules_and_the_database_draw_the_same_line(
-    store: Store, symbol: Symbol, kind: type[Snapshot], name: str
+    store: Store, symbol: Symbol, kind: type[Snapshot]
 ) -> None:
-    rows = {repr(edge): around(kind, symbol, **{name: edge}) for edge in edges(kind, name)}
-    by_rules = {edge for edge, row in rows.items() if rules_take(kind, row)}
-    by_database = {edge for edge, row in rows.items() if await database_takes(store, TABLES[kind], row)}
-    assert by_rules == by_database
-    assert by_rules < set(rows), "the edges contain no bad value"
-    assert by_rules, "the edges contain no good value"
+    for name in CHECKED[kind]:
+        rows = {repr(edge): around(kind, symbol, **{name: edge}) for edge in edges(kind, name)}
+        by_rules = {edge for edge, row in rows.items() if rules_take(kind, row)}
+        by_database = {edge for edge, row in rows.items() if await database_takes(store, TABLES[kind], row)}
+        assert by_rules == by_database, name
+        assert by_rules < set(rows), f"the edges of {name} contain no bad value"
+        assert by_rules, f"the edges of {name} contain no good value"
 
 
 async def test_the_database_refuses_the_candles_that_the_rules_refuse(store: Store, symbol: Symbol) -> None:
@@ -123,15 +123,14 @@ async def test_the_size_of_a_contract_is_drawn_the_same_line(store: Store, symbo
 def normalised(kind: type[Snapshot], name: str, characters: list[str]) -> list[str]:
     found = []
     for character in characters:
-        row = with_fields(SAMPLES[kind], **{name: character})
-        if rules_take(kind, row):
-            found += columns(kind, [row])[name]
+        with suppress(ValidationError):
+            found += columns(kind, [with_fields(SAMPLES[kind], **{name: character})])[name]
     return found
 
 
 async def test_the_database_calls_upper_case_what_the_rules_make_of_a_ticker(store: Store) -> None:
     tickers = normalised(Balance, "asset_name", LETTERS)
-    assert len(tickers) > 20_000
+    assert len(tickers) > 900
     statement = text("SELECT t FROM unnest(CAST(:tickers AS text[])) t WHERE upper(t) <> t")
     assert (await store.session.scalars(statement, {"tickers": tickers})).all() == []
 

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
 from decimal import Decimal
+from typing import Any
 
-import pytest
-
+from arbstore.errors import ValidationError
 from arbstore.records import Listing, Record, SymbolType, columns
-from tests.records.domains import DOMAINS, FIELDS
+from tests.records.domains import DOMAINS, FIELDS, Domain
 from tests.records.samples import SAMPLES, field_names, mapping, place, refusal, with_fields
 
 LISTING = Listing(symbol_base="BTC", symbol_quote="USDT", exchange_symbol="BTCUSDT", symbol_type=SymbolType.SPOT)
@@ -14,63 +15,78 @@ RECORDS = {type(example): example for example in EXAMPLES}
 BALANCES = ("locked_balance", "frozen_balance", "borrowing_balance", "interest_balance")
 DEFAULTS = {"is_active": True, **dict.fromkeys(BALANCES, Decimal(0))}
 
-every_field = pytest.mark.parametrize(
-    ("kind", "name"), [pytest.param(*field, id=f"{field[0].__name__}.{field[1]}") for field in FIELDS]
-)
+
+def every_field() -> Iterator[tuple[type[Record], str, Domain, Record]]:
+    """Yield every field with its domain and an example of its record."""
+    for kind, name in FIELDS:
+        yield kind, name, DOMAINS[kind][name], RECORDS[kind]
+
+
+def stored(kind: type[Record], *rows: Any, name: str) -> tuple[Any, type] | ValidationError:
+    """Return what the last of the rows has in the field, and its type, or the refusal."""
+    try:
+        column = columns(kind, rows)[name]
+    except ValidationError as error:
+        return error
+    return column[-1], type(column[-1])
 
 
 def test_every_field_of_every_record_has_its_domain() -> None:
     assert {kind: set(fields) for kind, fields in DOMAINS.items()} == {kind: set(field_names(kind)) for kind in RECORDS}
 
 
-@every_field
-def test_what_fits_is_stored_in_the_fields_own_type(kind: type[Record], name: str) -> None:
-    for given, stored in DOMAINS[kind][name].takes:
-        result = columns(kind, [RECORDS[kind], with_fields(RECORDS[kind], **{name: given})])[name][1]
-        assert (result, type(result)) == (stored, type(stored)), f"from {given!r}"
+def test_what_fits_is_stored_in_the_fields_own_type() -> None:
+    wrong = [
+        (kind.__name__, name, given, found)
+        for kind, name, domain, good in every_field()
+        for given, wanted in domain.takes
+        if (found := stored(kind, good, with_fields(good, **{name: given}), name=name)) != (wanted, type(wanted))
+    ]
+    assert wrong == []
 
 
-@every_field
-def test_what_does_not_fit_is_refused_by_row_and_field(kind: type[Record], name: str) -> None:
-    good = RECORDS[kind]
-    places = {
-        repr(bad)[:60]: place(refusal(kind, good, mapping(good), with_fields(good, **{name: bad}), good))
-        for bad in DOMAINS[kind][name].refuses
-    }
-    assert {bad: where for bad, where in places.items() if where != (2, name)} == {}
+def test_what_does_not_fit_is_refused_by_row_and_field() -> None:
+    wrong = [
+        (kind.__name__, name, repr(bad)[:60], where)
+        for kind, name, domain, good in every_field()
+        for bad in domain.refuses
+        if (where := place(refusal(kind, good, mapping(good), with_fields(good, **{name: bad}), good))) != (2, name)
+    ]
+    assert wrong == []
 
 
-@every_field
-def test_a_bad_value_is_refused_in_a_record_as_in_a_mapping(kind: type[Record], name: str) -> None:
-    bad = DOMAINS[kind][name].refuses[0]
-    assert place(refusal(kind, RECORDS[kind], kind(**with_fields(RECORDS[kind], **{name: bad})))) == (1, name)
+def test_a_bad_value_is_refused_in_a_record_as_in_a_mapping() -> None:
+    wrong = [
+        (kind.__name__, name)
+        for kind, name, domain, good in every_field()
+        if place(refusal(kind, good, kind(**with_fields(good, **{name: domain.refuses[0]})))) != (1, name)
+    ]
+    assert wrong == []
 
 
-@every_field
-def test_none_is_for_optional_fields_only(kind: type[Record], name: str) -> None:
-    rows = RECORDS[kind], with_fields(RECORDS[kind], **{name: None})
-    if DOMAINS[kind][name].optional:
-        assert columns(kind, rows)[name][1] is None
-    else:
-        assert place(refusal(kind, *rows)) == (1, name)
+def test_none_is_for_optional_fields_only() -> None:
+    for kind, name, domain, good in every_field():
+        rows = good, with_fields(good, **{name: None})
+        if domain.optional:
+            assert columns(kind, rows)[name][1] is None, (kind, name)
+        else:
+            assert place(refusal(kind, *rows)) == (1, name), kind
 
 
-@every_field
-def test_a_field_that_is_left_out_takes_its_default_or_is_missing(kind: type[Record], name: str) -> None:
-    row = mapping(RECORDS[kind])
-    del row[name]
-    if DOMAINS[kind][name].optional:
-        assert columns(kind, [row])[name] == [None]
-    elif name in DEFAULTS:
-        assert columns(kind, [row])[name] == [DEFAULTS[name]]
-    else:
-        assert str(refusal(kind, RECORDS[kind], row)) == f"row 1, {name}: is missing"
+def test_a_field_that_is_left_out_takes_its_default_or_is_missing() -> None:
+    for kind, name, domain, good in every_field():
+        row = mapping(good)
+        del row[name]
+        if domain.optional or name in DEFAULTS:
+            assert columns(kind, [row])[name] == [DEFAULTS.get(name)], (kind, name)
+        else:
+            assert str(refusal(kind, good, row)) == f"row 1, {name}: is missing", kind
 
 
-@every_field
-def test_a_reason_shows_the_value_but_not_all_of_a_long_one(kind: type[Record], name: str) -> None:
-    error = refusal(kind, with_fields(RECORDS[kind], **{name: ["a long one"] * 10_000}))
-    assert error is not None
-    assert str(error) == f"row 0, {name}: {error.reason}"
-    assert "a long one" in error.reason
-    assert len(error.reason) < 300
+def test_a_reason_shows_the_value_but_not_all_of_a_long_one() -> None:
+    for kind, name, _, good in every_field():
+        error = refusal(kind, with_fields(good, **{name: ["a long one"] * 10_000}))
+        assert error is not None, (kind, name)
+        assert str(error) == f"row 0, {name}: {error.reason}", kind
+        assert "a long one" in error.reason, (kind, name)
+        assert len(error.reason) < 300, (kind, name)

@@ -12,7 +12,6 @@ from arbstore.records import BookTicker, CollectorState, MarketType, Record, Sid
 from tests.records.samples import RECEIVED, SAMPLES, TABLES, field_names, with_fields
 
 NAMES = {"exchange", "symbol_base", "symbol_quote", "exchange_symbol"}
-every_kind = pytest.mark.parametrize("kind", list(SAMPLES), ids=lambda kind: kind.__name__)
 
 
 def stored_kind(kind: type[Snapshot]) -> type[Record]:
@@ -24,24 +23,24 @@ def columns_of(table: str) -> set[str]:
     return {column.name for column in Base.metadata.tables[table].c}
 
 
-@every_kind
-def test_a_snapshots_fields_are_its_tables_columns(kind: type[Snapshot]) -> None:
-    assert set(field_names(kind)) == {column.name for column in TABLES[kind].c}
+def test_a_snapshots_fields_are_its_tables_columns() -> None:
+    for kind in SAMPLES:
+        assert set(field_names(kind)) == {column.name for column in TABLES[kind].c}
 
 
-@every_kind
-def test_a_stored_kind_is_its_snapshot_and_the_names_it_goes_by(kind: type[Snapshot]) -> None:
-    names = NAMES if "symbol_id" in field_names(kind) else {"exchange"}
-    assert issubclass(stored_kind(kind), kind)
-    assert set(field_names(stored_kind(kind))) == set(field_names(kind)) | names
+def test_a_stored_kind_is_its_snapshot_and_the_names_it_goes_by() -> None:
+    for kind in SAMPLES:
+        names = NAMES if "symbol_id" in field_names(kind) else {"exchange"}
+        assert issubclass(stored_kind(kind), kind)
+        assert set(field_names(stored_kind(kind))) == set(field_names(kind)) | names
 
 
-@every_kind
-def test_a_field_may_be_none_where_the_column_may_be_null(kind: type[Snapshot]) -> None:
-    hints = {name: hint for parent in kind.__mro__ for name, hint in inspect.get_annotations(parent).items()}
-    optional = {name for name in field_names(kind) if "None" in str(hints[name])}
-    nullable = {column.name for column in TABLES[kind].c if column.nullable}
-    assert optional - {"created_at"} == nullable  # where created_at is None the server's clock is stored
+def test_a_field_may_be_none_where_the_column_may_be_null() -> None:
+    for kind in SAMPLES:
+        hints = {name: hint for parent in kind.__mro__ for name, hint in inspect.get_annotations(parent).items()}
+        optional = {name for name in field_names(kind) if "None" in str(hints[name])}
+        nullable = {column.name for column in TABLES[kind].c if column.nullable}
+        assert optional - {"created_at"} == nullable  # where created_at is None the server's clock is stored
 
 
 def test_every_table_that_callers_write_has_its_record() -> None:
@@ -74,16 +73,16 @@ def test_an_enums_values_are_those_of_the_columns_constraint(options: type[StrEn
     assert checks == [f"{column} IN ({', '.join(repr(str(option)) for option in options)})"]
 
 
-@every_kind
-def test_a_record_is_immutable(kind: type[Snapshot]) -> None:
-    with pytest.raises(AttributeError):
-        SAMPLES[kind].timestamp = RECEIVED  # type: ignore[misc] # that it is forbidden is the point
+def test_a_record_is_immutable() -> None:
+    for kind in SAMPLES:
+        with pytest.raises(AttributeError):
+            SAMPLES[kind].timestamp = RECEIVED  # type: ignore[misc] # that it is forbidden is the point
 
 
-@every_kind
-def test_equal_records_are_equal_and_can_be_keys(kind: type[Snapshot]) -> None:
-    again = kind(**with_fields(SAMPLES[kind]))
-    assert {SAMPLES[kind]: "found"}[again] == "found"
+def test_equal_records_are_equal_and_can_be_keys() -> None:
+    for kind in SAMPLES:
+        again = kind(**with_fields(SAMPLES[kind]))
+        assert {SAMPLES[kind]: "found"}[again] == "found"
 
 
 def quote(bid: float, ask: float) -> BookTicker:

@@ -27,7 +27,7 @@ from arbstore.records import (
 )
 from arbstore.services.series import Series
 from tests.conftest import NOON
-from tests.records.samples import SAMPLES, SERVICES, mapping
+from tests.records.samples import REPRESENTATIVES, SAMPLES, SERVICES, mapping
 
 
 @dataclass(frozen=True)
@@ -143,6 +143,15 @@ CASES = [Case(kind) for kind in SAMPLES]
 every_series = pytest.mark.parametrize("case", CASES, ids=lambda case: SERVICES[case.kind])
 every_symbol_series = pytest.mark.parametrize(
     "case", [case for case in CASES if not case.of_exchange], ids=lambda case: SERVICES[case.kind]
+)
+every_path = pytest.mark.parametrize(
+    "case", [Case(kind) for kind in REPRESENTATIVES[:3]], ids=lambda case: SERVICES[case.kind]
+)
+every_path_and_decimals = pytest.mark.parametrize(
+    "case", [Case(kind) for kind in REPRESENTATIVES], ids=lambda case: SERVICES[case.kind]
+)
+every_path_of_symbols = pytest.mark.parametrize(
+    "case", [Case(kind) for kind in REPRESENTATIVES[:2]], ids=lambda case: SERVICES[case.kind]
 )
 every_series_with_parts = pytest.mark.parametrize(
     "case", [case for case in CASES if case.part], ids=lambda case: SERVICES[case.kind]

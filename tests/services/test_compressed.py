@@ -17,7 +17,7 @@ from arbstore.testing import skip_without
 from tests.conftest import NOON
 from tests.ingest.reading import TICKS
 from tests.records.samples import TABLES
-from tests.services.cases import Case, Market, every_series, open_market
+from tests.services.cases import Case, Market, every_path_and_decimals, open_market
 
 SECOND = timedelta(seconds=1)
 ROWS = 1_200  # a second each: beyond the 1,000 rows of one compressed batch, within one chunk of every table
@@ -73,7 +73,7 @@ def expected(case: Case, market: Market, rows: list[Any]) -> list[Record]:
     return [case.expected(market, row) for row in rows]
 
 
-@every_series
+@every_path_and_decimals
 async def test_late_rows_reach_a_compressed_chunk_and_none_is_lost_or_doubled(
     committed_db: Database, case: Case
 ) -> None:

@@ -16,9 +16,9 @@ from tests.records.samples import with_fields
 from tests.services.cases import (
     Case,
     Market,
-    every_series,
+    every_path,
+    every_path_of_symbols,
     every_series_with_parts,
-    every_symbol_series,
     open_market,
     perpetual,
 )
@@ -61,10 +61,9 @@ def minutes(rows: list[Any]) -> list[int]:
     return [round((row.timestamp - NOON) / MINUTE) for row in rows]
 
 
-@every_series
-@pytest.mark.parametrize("limit", [1, 2, 3, 4, 5, 6, 7])
+@every_path
 async def test_a_limit_is_filled_however_far_the_newest_rows_lie_apart(
-    store: Store, market: Market, case: Case, limit: int
+    store: Store, market: Market, case: Case
 ) -> None:
     """Two in the last chunks, two where is looked next, two in none of those."""
     hypertable = declared(case.service(store).table)
@@ -73,16 +72,19 @@ async def test_a_limit_is_filled_however_far_the_newest_rows_lie_apart(
     back = [0, 1, 10, 11, 50, 51]
     moments = [now - chunks * hypertable.chunk_interval for chunks in reversed(back)]
     await case.service(store).insert([case.row(market, moment) for moment in moments])
-    for until in (None, now + TICK):
-        found = await case.history(store, until=until, limit=limit)
-        assert [row.timestamp for row in found] == moments[-limit:]
-    found = await case.history(store, since=moments[1], limit=limit)
-    assert [row.timestamp for row in found] == moments[1:][-limit:]
-    found = await case.history(store, until=moments[4], limit=limit)
-    assert [row.timestamp for row in found] == moments[:4][-limit:]
+    windows: list[tuple[dict[str, datetime], list[datetime]]] = [
+        ({}, moments),
+        ({"until": now + TICK}, moments),
+        ({"since": moments[1]}, moments[1:]),
+        ({"until": moments[4]}, moments[:4]),
+    ]
+    for limit in range(1, len(moments) + 2):
+        for window, expected in windows:
+            found = await case.history(store, **window, limit=limit)
+            assert [row.timestamp for row in found] == expected[-limit:], (window, limit)
 
 
-@every_series
+@every_path
 async def test_history_is_one_series_oldest_first(store: Store, market: Market, case: Case) -> None:
     await fill(store, market, case)
     found = await case.history(store)
@@ -90,7 +92,7 @@ async def test_history_is_one_series_oldest_first(store: Store, market: Market, 
     assert {row.exchange for row in found} == {"BINANCE_SPOT"}
 
 
-@every_series
+@every_path
 async def test_a_window_holds_its_beginning_and_not_its_end(store: Store, market: Market, case: Case) -> None:
     await fill(store, market, case)
     for since, until, expected in WINDOWS:
@@ -98,7 +100,7 @@ async def test_a_window_holds_its_beginning_and_not_its_end(store: Store, market
         assert minutes(found) == expected, f"[{since}, {until})"
 
 
-@every_series
+@every_path
 async def test_a_limit_takes_the_newest_of_the_window_and_keeps_them_ascending(
     store: Store, market: Market, case: Case
 ) -> None:
@@ -109,7 +111,7 @@ async def test_a_limit_takes_the_newest_of_the_window_and_keeps_them_ascending(
     assert minutes(await case.history(store, since=NOON + 3 * MINUTE, limit=2**63 - 1)) == [3, 4]
 
 
-@every_series
+@every_path
 async def test_a_window_that_is_none_is_refused(store: Store, market: Market, case: Case) -> None:
     for field, window in NO_WINDOWS:
         with pytest.raises(ValidationError) as caught:
@@ -117,20 +119,20 @@ async def test_a_window_that_is_none_is_refused(store: Store, market: Market, ca
         assert (caught.value.field, caught.value.row) == (field, None)
 
 
-@every_series
+@every_path
 async def test_an_unknown_exchange_is_an_error(store: Store, market: Market, case: Case) -> None:
     with pytest.raises(UnknownExchangeError) as caught:
         await case.history(store, "kraken_spot", *case.series[1:])
     assert caught.value.exchange == "KRAKEN_SPOT"
 
 
-@every_symbol_series
+@every_path_of_symbols
 async def test_an_unknown_pair_is_an_error(store: Store, market: Market, case: Case) -> None:
     with pytest.raises(UnknownSymbolError, match="DOGE/USDT"):
         await case.history(store, "BINANCE_SPOT", "DOGE", *case.series[2:])
 
 
-@every_symbol_series
+@every_path_of_symbols
 async def test_names_are_asked_for_in_any_case(store: Store, market: Market, case: Case) -> None:
     await fill(store, market, case)
     rest = [part.lower() if isinstance(part, str) else part for part in case.series[3:]]
@@ -167,7 +169,7 @@ async def test_history_of_opportunities_is_of_one_selling_exchange(store: Store,
         await store.opportunities.history("BINANCE_SPOT", "BTC", "USDT", "KRAKEN_SPOT")
 
 
-@every_symbol_series
+@every_path_of_symbols
 async def test_a_dated_contract_has_its_history_by_id(store: Store, market: Market, case: Case) -> None:
     dated = await store.symbols.add(market.spot.id, perpetual("BTC", "BTC-1227", expiry=NOON + timedelta(days=100)))
     row = case.row(market, NOON, dated)
@@ -177,7 +179,7 @@ async def test_a_dated_contract_has_its_history_by_id(store: Store, market: Mark
     assert {found.exchange_symbol for found in await case.history(store)} == {"BTCUSDT"}
 
 
-@every_symbol_series
+@every_path_of_symbols
 async def test_history_by_id_takes_a_window_and_a_limit(store: Store, market: Market, case: Case) -> None:
     await fill(store, market, case)
     service: Any = case.service(store)
@@ -187,7 +189,7 @@ async def test_history_by_id_takes_a_window_and_a_limit(store: Store, market: Ma
         await service.history_by_id(market.btc.id, limit=0)
 
 
-@every_symbol_series
+@every_path_of_symbols
 async def test_history_by_the_id_of_no_symbol_is_an_error(store: Store, market: Market, case: Case) -> None:
     service: Any = case.service(store)
     with pytest.raises(UnknownSymbolError) as caught:
@@ -195,7 +197,7 @@ async def test_history_by_the_id_of_no_symbol_is_an_error(store: Store, market: 
     assert caught.value.symbol == 2**31 - 1
 
 
-@every_symbol_series
+@every_path_of_symbols
 async def test_a_reused_ticker_starts_anew_and_the_old_coin_keeps_its_history(
     store: Store, market: Market, case: Case
 ) -> None:
@@ -213,6 +215,12 @@ async def test_a_reused_ticker_starts_anew_and_the_old_coin_keeps_its_history(
     assert await case.history(store) == [case.expected(market, new, listed)]
     assert await service.history_by_id(market.btc.id) == [case.expected(market, old)]
     assert await case.latest(store, "BINANCE_SPOT", "BTC") == [case.expected(market, new, listed)]
+
+
+async def test_what_belongs_to_an_exchange_has_no_history_by_the_id_of_a_symbol(store: Store, market: Market) -> None:
+    for kind in ("balances", "collectors"):
+        with pytest.raises(ValidationError, match=f"symbol_id: is not possible for {kind}"):
+            await store.series(kind).history_by_id(market.btc.id)
 
 
 async def test_trades_of_one_instant_are_limited_by_the_order_of_their_ids(store: Store, market: Market) -> None:

@@ -13,7 +13,7 @@ from arbstore.postgres.upsert import InsertResult
 from arbstore.records import Balance, BookTicker, CollectorStatus, Opportunity, Trade
 from tests.conftest import NOON
 from tests.records.samples import TABLES, mapping, with_fields
-from tests.services.cases import Case, Market, every_series, open_market
+from tests.services.cases import Case, Market, every_path, every_path_and_decimals, every_series, open_market
 
 MINUTE = timedelta(minutes=1)
 
@@ -30,7 +30,7 @@ async def test_every_field_comes_back_as_it_was_given(store: Store, market: Mark
     assert await case.latest(store) == [case.expected(market, row)]
 
 
-@every_series
+@every_path_and_decimals
 async def test_fields_that_may_be_none_come_back_as_none(store: Store, market: Market, case: Case) -> None:
     empty: dict[str, Any] = {column.name: None for column in TABLES[case.kind].c if column.nullable}
     row = case.row(market, **empty)
@@ -38,21 +38,21 @@ async def test_fields_that_may_be_none_come_back_as_none(store: Store, market: M
     assert await case.history(store) == [case.expected(market, row)]
 
 
-@every_series
+@every_path_and_decimals
 async def test_mappings_are_written_as_records_are(store: Store, market: Market, case: Case) -> None:
     rows = [case.row(market), case.row(market, NOON + MINUTE)]
     assert await case.service(store).insert(mapping(row) for row in rows) == (2, 2, 0)
     assert await case.history(store) == [case.expected(market, row) for row in rows]
 
 
-@every_series
+@every_path
 async def test_the_last_of_equal_keys_wins_and_the_others_are_counted(store: Store, market: Market, case: Case) -> None:
     first, other, last = case.row(market), case.row(market, NOON + MINUTE), case.other(market)
     assert await case.service(store).insert([first, other, first, last]) == InsertResult(4, 2, 2)
     assert await case.history(store) == [case.expected(market, last), case.expected(market, other)]
 
 
-@every_series
+@every_path_and_decimals
 async def test_a_later_write_wins_over_an_earlier_one_in_every_column(store: Store, market: Market, case: Case) -> None:
     rows = [case.row(market), case.row(market, NOON + MINUTE)]
     await case.service(store).insert(rows)
@@ -63,7 +63,7 @@ async def test_a_later_write_wins_over_an_earlier_one_in_every_column(store: Sto
         assert await case.history(store) == [case.expected(market, row) for row in (changed, rows[1])]
 
 
-@every_series
+@every_path
 async def test_a_bad_row_keeps_the_whole_batch_out(store: Store, market: Market, case: Case) -> None:
     bad = with_fields(case.row(market), timestamp=datetime(2024, 8, 8))  # noqa: DTZ001 # naive is the fault
     with pytest.raises(ValidationError) as caught:
@@ -72,14 +72,14 @@ async def test_a_bad_row_keeps_the_whole_batch_out(store: Store, market: Market,
     assert await count(store, case) == 0
 
 
-@every_series
+@every_path
 async def test_a_refused_batch_leaves_the_transaction_usable(store: Store, market: Market, case: Case) -> None:
     with pytest.raises(ValidationError):
         await case.service(store).insert([case.row(market), {}])
     assert await case.service(store).insert([case.row(market)]) == (1, 1, 0)
 
 
-@every_series
+@every_path
 async def test_a_series_that_is_not_registered_is_refused_and_nothing_written(
     store: Store, market: Market, case: Case
 ) -> None:
@@ -98,13 +98,13 @@ async def test_an_opportunity_of_an_unknown_exchange_is_refused(store: Store, ma
         await store.opportunities.insert([row])
 
 
-@every_series
+@every_path
 async def test_an_empty_batch_is_no_error(store: Store, market: Market, case: Case) -> None:
     assert await case.service(store).insert([]) == InsertResult(0, 0, 0)
     assert await case.service(store).insert(iter(())) == InsertResult(0, 0, 0)
 
 
-@every_series
+@every_path
 async def test_created_at_is_the_servers_clock_where_it_is_not_given(store: Store, market: Market, case: Case) -> None:
     given = case.row(market)
     await case.service(store).insert([case.row(market, NOON + MINUTE, created_at=None), given])

@@ -16,9 +16,9 @@ from tests.conftest import NOON
 from tests.services.cases import (
     Case,
     Market,
-    every_series,
+    every_path,
+    every_path_of_symbols,
     every_series_with_parts,
-    every_symbol_series,
     perpetual,
 )
 
@@ -52,7 +52,7 @@ async def deactivate(store: Store, table: str, row_id: int) -> None:
     await store.session.execute(update(target).where(target.c.id == row_id).values(is_active=False))
 
 
-@every_series
+@every_path
 async def test_the_newest_row_of_each_series_in_the_order_of_their_names(
     store: Store, market: Market, case: Case
 ) -> None:
@@ -63,11 +63,8 @@ async def test_the_newest_row_of_each_series_in_the_order_of_their_names(
     assert {row.timestamp for row in found} == {NOON}
 
 
-@every_series
-@pytest.mark.parametrize("max_age", [None, timedelta(days=900)])
-async def test_series_whose_newest_rows_lie_far_apart_are_all_found(
-    store: Store, market: Market, case: Case, max_age: timedelta | None
-) -> None:
+@every_path
+async def test_series_whose_newest_rows_lie_far_apart_are_all_found(store: Store, market: Market, case: Case) -> None:
     """Some in the last chunks, some where is looked next, some in none of those."""
     now = datetime.now(UTC)
     interval = declared(case.service(store).table)
@@ -79,12 +76,13 @@ async def test_series_whose_newest_rows_lie_far_apart_are_all_found(
     symbols = (market.btc, market.perpetual) if case.of_exchange else (market.btc, market.eth, market.perpetual)
     rows = [case.row(market, newest[symbol.id] - number * MINUTE, symbol) for symbol in symbols for number in (0, 1)]
     await case.service(store).insert(rows)
-    found = await case.latest(store, max_age=max_age)
-    assert [row.timestamp for row in found] == [newest[symbol.id] for symbol in symbols]
-    assert owners(found) == sorted(owners(found))
+    for max_age in (None, timedelta(days=900)):
+        found = await case.latest(store, max_age=max_age)
+        assert [row.timestamp for row in found] == [newest[symbol.id] for symbol in symbols]
+        assert owners(found) == sorted(owners(found))
 
 
-@every_series
+@every_path
 async def test_newest_is_by_the_exchanges_clock_not_by_the_order_of_writes(
     store: Store, market: Market, case: Case
 ) -> None:
@@ -94,13 +92,13 @@ async def test_newest_is_by_the_exchanges_clock_not_by_the_order_of_writes(
     assert await case.latest(store) == [case.expected(market, newest)]
 
 
-@every_series
+@every_path
 async def test_nothing_stored_is_no_error(store: Store, market: Market, case: Case) -> None:
     assert await case.latest(store) == []
     assert await case.latest(store, market.spot.enum_value) == []
 
 
-@every_series
+@every_path
 async def test_one_exchange_by_text_or_enum_in_any_case(store: Store, market: Market, case: Case) -> None:
     await fill(store, market, case)
     for exchange in ("BINANCE_SPOT", "binance_spot", " Binance_Spot ", Venue.SPOT):
@@ -109,14 +107,14 @@ async def test_one_exchange_by_text_or_enum_in_any_case(store: Store, market: Ma
         assert len(found) == (1 if case.of_exchange else 2)
 
 
-@every_series
+@every_path
 async def test_an_unknown_exchange_is_an_error_and_no_empty_answer(store: Store, market: Market, case: Case) -> None:
     for exchange in ("KRAKEN_SPOT", Venue.UNKNOWN, "", "no exchange"):
         with pytest.raises(UnknownExchangeError):
             await case.latest(store, exchange)
 
 
-@every_symbol_series
+@every_path_of_symbols
 async def test_any_of_exchange_base_and_quote_filters(store: Store, market: Market, case: Case) -> None:
     await fill(store, market, case)
     spot, ether, futures = ("BINANCE_SPOT", "BTC"), ("BINANCE_SPOT", "ETH"), ("GATEIO_FUTURES", "BTC")
@@ -135,7 +133,7 @@ async def test_any_of_exchange_base_and_quote_filters(store: Store, market: Mark
         assert owners(await case.latest(store, *given)) == expected, given
 
 
-@every_symbol_series
+@every_path_of_symbols
 async def test_inactive_symbols_are_left_out(store: Store, market: Market, case: Case) -> None:
     await fill(store, market, case)
     await deactivate(store, "symbols", market.btc.id)
@@ -143,7 +141,7 @@ async def test_inactive_symbols_are_left_out(store: Store, market: Market, case:
     assert await case.latest(store, "BINANCE_SPOT", "BTC", "USDT") == []
 
 
-@every_series
+@every_path
 async def test_inactive_exchanges_are_left_out(store: Store, market: Market, case: Case) -> None:
     await fill(store, market, case)
     await deactivate(store, "exchanges", market.spot.id)
@@ -151,7 +149,7 @@ async def test_inactive_exchanges_are_left_out(store: Store, market: Market, cas
     assert await case.latest(store, "BINANCE_SPOT") == []
 
 
-@every_series
+@every_path
 async def test_what_is_older_than_max_age_is_left_out(store: Store, market: Market, case: Case) -> None:
     now = datetime.now(UTC)
     fresh, stale = case.row(market, now - MINUTE), case.row(market, now - 2 * MINUTE, market.perpetual)
@@ -161,14 +159,14 @@ async def test_what_is_older_than_max_age_is_left_out(store: Store, market: Mark
     assert await case.latest(store, max_age=timedelta(seconds=30)) == []
 
 
-@every_series
+@every_path
 async def test_a_clock_that_is_ahead_is_not_stale(store: Store, market: Market, case: Case) -> None:
     ahead = case.row(market, datetime.now(UTC) + MINUTE)
     await case.service(store).insert([ahead])
     assert await case.latest(store, max_age=timedelta(microseconds=1)) == [case.expected(market, ahead)]
 
 
-@every_series
+@every_path
 async def test_a_max_age_that_is_no_age_is_refused(store: Store, market: Market, case: Case) -> None:
     for age in (timedelta(0), timedelta(seconds=-1), 5):
         with pytest.raises(ValidationError) as caught:

@@ -135,27 +135,25 @@ async def sparse(store: Store, market: Market) -> None:
     )
 
 
-@pytest.mark.parametrize(
-    ("since", "until", "expected"),
-    [
-        (None, None, [0, 1, 2, 10, 100]),
-        (NOON + MINUTE, NOON + 10 * MINUTE, [1, 2]),
-        (NOON + MICROSECOND, NOON + 2 * MINUTE, [1]),
-        (NOON, NOON + MICROSECOND, [0]),  # the whole bar, though its rows are later
-        (NOON, NOON, []),
-        (NOON + 11 * MINUTE, None, [100]),
-        (NOON + 101 * MINUTE, None, []),
-        (None, NOON, []),
-        (datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC), [0, 1, 2, 10, 100]),
-        (datetime.max.replace(tzinfo=UTC), None, []),
-        (None, datetime.min.replace(tzinfo=UTC), []),
-    ],
-)
-async def test_a_window_is_of_when_bars_begin(
-    store: Store, market: Market, since: datetime | None, until: datetime | None, expected: list[int]
-) -> None:
+WINDOWS: list[tuple[datetime | None, datetime | None, list[int]]] = [
+    (None, None, [0, 1, 2, 10, 100]),
+    (NOON + MINUTE, NOON + 10 * MINUTE, [1, 2]),
+    (NOON + MICROSECOND, NOON + 2 * MINUTE, [1]),
+    (NOON, NOON + MICROSECOND, [0]),  # the whole bar, though its rows are later
+    (NOON, NOON, []),
+    (NOON + 11 * MINUTE, None, [100]),
+    (NOON + 101 * MINUTE, None, []),
+    (None, NOON, []),
+    (datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC), [0, 1, 2, 10, 100]),
+    (datetime.max.replace(tzinfo=UTC), None, []),
+    (None, datetime.min.replace(tzinfo=UTC), []),
+]
+
+
+async def test_a_window_is_of_when_bars_begin(store: Store, market: Market) -> None:
     await sparse(store, market)
-    assert minutes(await history(store, "1m", since=since, until=until)) == expected
+    for since, until, expected in WINDOWS:
+        assert minutes(await history(store, "1m", since=since, until=until)) == expected, (since, until)
 
 
 async def test_a_limit_takes_the_newest_however_far_apart_they_are(store: Store, market: Market) -> None:
@@ -182,25 +180,23 @@ async def test_any_limit_and_window_is_a_part_of_the_whole(store: Store, market:
             assert await history(store, timeframe, source, until=until) == before
 
 
-@pytest.mark.parametrize(
-    ("timeframe", "reason"),
-    [
-        ("7m", "does not divide a day"),
-        ("5h", "does not divide a day"),
-        ("2d", "does not divide a day"),
-        ("2w", "does not divide a day"),
-        ("5M", "does not divide a year"),
-        ("30s", "number of minutes"),
-        ("90s", "number of minutes"),
-        ("fast", "such as 1m"),
-    ],
-)
-async def test_a_timeframe_that_comes_out_uneven_is_refused(
-    store: Store, market: Market, timeframe: str, reason: str
-) -> None:
-    with pytest.raises(ValidationError, match=reason) as caught:
-        await history(store, timeframe)
-    assert caught.value.field == "timeframe"
+UNEVEN = [
+    ("7m", "does not divide a day"),
+    ("5h", "does not divide a day"),
+    ("2d", "does not divide a day"),
+    ("2w", "does not divide a day"),
+    ("5M", "does not divide a year"),
+    ("30s", "number of minutes"),
+    ("90s", "number of minutes"),
+    ("fast", "such as 1m"),
+]
+
+
+async def test_a_timeframe_that_comes_out_uneven_is_refused(store: Store, market: Market) -> None:
+    for timeframe, reason in UNEVEN:
+        with pytest.raises(ValidationError, match=reason) as caught:
+            await history(store, timeframe)
+        assert caught.value.field == "timeframe"
 
 
 async def test_what_is_no_question_is_refused(store: Store, market: Market) -> None:
@@ -255,8 +251,7 @@ def assert_all_same(found: dict[str, list[Any]], expected: dict[str, list[Any]])
         assert_same(candles, expected[name])
 
 
-@both
-@pytest.mark.parametrize("batch_size", [1_000, 97, 1_000_000])
+@pytest.mark.parametrize(("source", "batch_size"), [(TRADES, 1_000), (QUOTES, 97)])
 async def test_candles_outlive_their_rows(store: Store, market: Market, source: CandleSource, batch_size: int) -> None:
     await old_and_young(store, market)
     before = await whole(store, market, source)

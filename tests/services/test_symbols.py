@@ -246,8 +246,3 @@ async def test_a_pair_without_a_type_is_the_perpetual_before_any_other(store: St
     found = await store.symbols.by_pair(market.futures.id, "BTC", "USDT")
     assert found == market.perpetual
     assert await store.symbols.by_pair(market.futures.id, "BTC", "USDT", SymbolType.SPOT) == spot
-
-
-async def test_the_history_of_a_symbol_is_not_that_of_an_exchange(store: Store, market: Market) -> None:
-    with pytest.raises(ValidationError, match="symbol_id: is not possible for balances, which belong to exchanges"):
-        await store.balances.history_by_id(market.btc.id)

@@ -75,8 +75,7 @@ def _stored(values: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("make", [_csv, _ndjson])
+@pytest.mark.parametrize(("kind", "make"), [*((kind, _csv) for kind in KINDS), ("funding_rates", _ndjson)])
 async def test_every_kind_is_deduced_from_its_columns_and_stored(
     db: Database, tmp_path: Path, kind: str, make: Any
 ) -> None:
