@@ -13,6 +13,7 @@ from alembic_timescaledb.catalog import Edition as Edition
 from alembic_timescaledb.catalog import Feature as Feature
 from alembic_timescaledb.declare import Columnstore as Columnstore
 from alembic_timescaledb.declare import Hypertable as Hypertable
+from alembic_timescaledb.declare import RetentionJob as RetentionJob
 from alembic_timescaledb.declare import check as check
 from alembic_timescaledb.declare import check_table as check_table
 from alembic_timescaledb.declare import declared as declared

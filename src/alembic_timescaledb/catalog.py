@@ -13,7 +13,7 @@ from typing import Any, final
 from sqlalchemy import Connection, Row, text
 
 from alembic_timescaledb.aggregate import Refresh
-from alembic_timescaledb.declare import Order
+from alembic_timescaledb.declare import Order, RetentionJob
 
 log = logging.getLogger(__name__)
 
@@ -51,9 +51,10 @@ _OF_AGGREGATES = (
 )
 _HYPERTABLES = _RELATIONS.format(relations=_OF_HYPERTABLES, order="name, schema", visible=_VISIBLE)
 _AGGREGATES = _RELATIONS.format(relations=_OF_AGGREGATES, order="p.oid", visible=_VISIBLE)
-# The job of an aggregate has the name of its view, or of the hypertable behind the view. Unknown times are infinite.
+# The job of an aggregate has the name of its view, or of the hypertable behind the view. A RetentionJob names
+# its table in its configuration. Unknown times are infinite.
 _JOBS = (
-    "SELECT job_id, proc_name, schema, name, schedule_interval AS every, failures, failed,"  # noqa: S608 # no names but these
+    "SELECT job_id, proc_name, is_own, schema, name, schedule_interval AS every, failures, failed,"  # noqa: S608 # no names but these
     f" {_VISIBLE},"
     " CAST(config ->> 'drop_after' AS interval) AS drop_after,"
     " CAST(config ->> 'compress_after' AS interval) AS compress_after,"
@@ -63,15 +64,16 @@ _JOBS = (
     " CASE WHEN scheduled AND isfinite(next_start) THEN next_start END AS next_run,"
     " CASE WHEN isfinite(last_run) THEN last_run END AS last_run,"
     " CASE WHEN isfinite(last_success) THEN last_success END AS last_success"
-    " FROM (SELECT j.*, coalesce(a.view_schema, j.hypertable_schema) AS schema,"
-    "  coalesce(a.view_name, j.hypertable_name) AS name, s.last_run_started_at AS last_run,"
+    " FROM (SELECT j.*, coalesce(a.view_schema, j.hypertable_schema, config ->> 'schema') AS schema,"
+    "  coalesce(a.view_name, j.hypertable_name, config ->> 'table') AS name,"
+    "  j.hypertable_name IS NULL AS is_own, s.last_run_started_at AS last_run,"
     "  s.last_successful_finish AS last_success, coalesce(s.last_run_status = 'Failed', false) AS failed,"
     "  coalesce(s.total_failures, 0) AS failures"
     "  FROM timescaledb_information.jobs j LEFT JOIN timescaledb_information.job_stats s ON s.job_id = j.job_id"
     "  LEFT JOIN timescaledb_information.continuous_aggregates a"
     "   ON a.materialization_hypertable_schema = j.hypertable_schema"
     "   AND a.materialization_hypertable_name = j.hypertable_name"
-    "  WHERE j.hypertable_name IS NOT NULL) found"
+    "  WHERE j.hypertable_name IS NOT NULL OR config ?& ARRAY['schema', 'table', 'drop_after']) found"
 )
 _NAMES = re.compile(r'"(?:[^"]|"")*"|[^,\s]+')
 _ORDERS = re.compile(r'((?:"(?:[^"]|"")*"|[^,])+)')
@@ -146,12 +148,16 @@ class ColumnstoreState:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The columnstore of a relation and the ages at which jobs take up its rows; None without such a job."""
+    """The columnstore of a relation and the ages at which jobs take up its rows; None without such a job.
+
+    `retention_job` is what drops the rows instead of the server's own policy.
+    """
 
     columnstore: ColumnstoreState | None = None
     columnstore_after: timedelta | None = None
     retention: timedelta | None = None
     refresh: Refresh | None = None
+    retention_job: RetentionJob | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,6 +268,8 @@ def _policies(connection: Connection) -> dict[Key, Settings]:
         policies = found.setdefault((job.schema, job.name), {})
         if job.proc_name == "policy_retention":
             policies["retention"] = job.drop_after
+        elif job.is_own:
+            policies.update(retention=job.drop_after, retention_job=RetentionJob(job.proc_name, job.every))
         elif job.proc_name == "policy_compression":
             policies["columnstore_after"] = job.compress_after
         elif job.proc_name == "policy_refresh_continuous_aggregate":

@@ -141,11 +141,11 @@ class Differences:
 
     def _wanted(self, table: Table, wanted: Hypertable | ContinuousAggregate) -> Settings:
         retention = (self.retentions or {}).get(table.key, wanted.retention)
-        refresh = wanted.refresh if isinstance(wanted, ContinuousAggregate) else None
+        refresh, job = getattr(wanted, "refresh", None), getattr(wanted, "retention_job", None)
         if (store := wanted.columnstore) is None:
-            return Settings(None, None, retention, refresh)
+            return Settings(None, None, retention, refresh, job)
         columnstore = ColumnstoreState(tuple(store.segment_by), store.ordered(wanted.time_column))
-        return Settings(columnstore, store.after, retention, refresh)
+        return Settings(columnstore, store.after, retention, refresh, job)
 
     def dropped_aggregates(self) -> Iterator[ops.TimescaleOp]:
         """Yield the end of undeclared and changed aggregates: an aggregate goes after those stacked on it."""
@@ -250,7 +250,10 @@ def _policies(relation: Relation, own: Settings, *, unless: Settings) -> list[op
     found: list[ops.TimescaleOp] = []
     if own.columnstore_after not in (None, unless.columnstore_after):
         found.append(ops.AddColumnstorePolicyOp(**place, after=own.columnstore_after))
-    if own.retention not in (None, unless.retention):
+    is_other = (own.retention_job, own.retention) != (unless.retention_job, unless.retention)
+    if own.retention_job is not None and is_other:
+        found.append(ops.AddRetentionJobOp(**place, **asdict(own.retention_job), drop_after=own.retention))
+    elif own.retention_job is None and own.retention is not None and is_other:
         found.append(ops.AddRetentionPolicyOp(**place, drop_after=own.retention))
     if own.refresh is not None and own.refresh != unless.refresh:
         found.append(ops.AddContinuousAggregatePolicyOp(**place, **asdict(own.refresh)))

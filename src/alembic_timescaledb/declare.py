@@ -68,10 +68,27 @@ class Columnstore:
 
 
 @dataclass(frozen=True, slots=True)
+class RetentionJob:
+    """A procedure of yours that removes old rows instead of TimescaleDB's own policy, run each `every`.
+
+    Its parameters are `job_id integer, config jsonb`. The configuration names the `schema` and the `table`, and has
+    `drop_after` as the text of an interval, or null to keep all rows. The job exists even then: it may do other work.
+    """
+
+    procedure: str
+    every: timedelta
+
+    def __post_init__(self) -> None:
+        """Check the length."""
+        positive(self.every, "RetentionJob: every")
+
+
+@dataclass(frozen=True, slots=True)
 class Hypertable:
     """A table split into chunks of `chunk_interval` by `time_column`; the server may drop rows older than `retention`.
 
-    `retention` None keeps all rows, `columnstore` None compresses none. Mistakes raise DeclarationError: mistakes of
+    `retention` None keeps all rows, `columnstore` None compresses none. `retention_job` removes the rows instead of the
+    server's own policy. Mistakes raise DeclarationError: mistakes of
     lengths here, those of columns and keys when the table is defined.
 
         class Trade(Base):
@@ -83,6 +100,7 @@ class Hypertable:
     retention: timedelta | None = None
     time_column: str = "timestamp"
     columnstore: Columnstore | None = field(default=None, kw_only=True)
+    retention_job: RetentionJob | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         """Check the lengths against one another."""

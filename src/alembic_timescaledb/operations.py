@@ -22,11 +22,13 @@ from alembic_timescaledb.operation import edition_of as edition_of
 from alembic_timescaledb.operation import operation
 from alembic_timescaledb.policies import AddColumnstorePolicyOp as AddColumnstorePolicyOp
 from alembic_timescaledb.policies import AddContinuousAggregatePolicyOp as AddContinuousAggregatePolicyOp
+from alembic_timescaledb.policies import AddRetentionJobOp as AddRetentionJobOp
 from alembic_timescaledb.policies import AddRetentionPolicyOp as AddRetentionPolicyOp
 from alembic_timescaledb.policies import DisableColumnstoreOp as DisableColumnstoreOp
 from alembic_timescaledb.policies import EnableColumnstoreOp as EnableColumnstoreOp
 from alembic_timescaledb.policies import RemoveColumnstorePolicyOp as RemoveColumnstorePolicyOp
 from alembic_timescaledb.policies import RemoveContinuousAggregatePolicyOp as RemoveContinuousAggregatePolicyOp
+from alembic_timescaledb.policies import RemoveRetentionJobOp as RemoveRetentionJobOp
 from alembic_timescaledb.policies import RemoveRetentionPolicyOp as RemoveRetentionPolicyOp
 from alembic_timescaledb.server import Edition, Feature
 

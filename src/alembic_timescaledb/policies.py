@@ -149,6 +149,56 @@ class AddRetentionPolicyOp(_PolicyByAge):
         return f"{self.place} gets no retention policy ({spoken(self.drop_after)}): the {edition} edition runs no jobs"
 
 
+_JOBS = (
+    " FROM timescaledb_information.jobs WHERE proc_name = {procedure} AND config ->> 'table' = {table}"
+    " AND config ->> 'schema' = {schema}"
+)
+
+
+@dataclass(frozen=True)
+class _OnRetentionJob(TimescaleOp):
+    needs = Feature.RETENTION
+
+    procedure: str
+
+    def statements(self, _connection: Connection | None) -> list[str]:
+        """Return its SQL."""
+        run = literal(quoted(self.procedure))
+        schema = "current_schema()" if self.schema is None else literal(self.schema)
+        return [self._filled(self.sql, run=run, table=literal(self.relation), schema=schema)]
+
+
+@operation
+class RemoveRetentionJobOp(_OnRetentionJob):
+    """Delete the job of a procedure of yours that drops rows of the table."""
+
+    removes = True
+    words = "let {procedure} drop no rows of {place} any more"
+    sql = "SELECT delete_job(job_id)" + _JOBS
+
+
+@operation
+class AddRetentionJobOp(_OnRetentionJob):
+    """Let a procedure of yours drop rows older than `drop_after`, each `every`, instead of the server's own policy.
+
+    See RetentionJob for its parameters. With `drop_after` None it keeps all rows. An existing job stays.
+    """
+
+    undone_by = RemoveRetentionJobOp
+    sql = (
+        "SELECT add_job({run}, {every}, config => jsonb_build_object('schema', {schema},"
+        " 'table', {table}, 'drop_after', CAST({drop_after} AS text)), initial_start => now() + {every})"
+        " WHERE NOT EXISTS (SELECT" + _JOBS + ")"
+    )
+
+    every: timedelta = field(kw_only=True)
+    drop_after: timedelta | None = field(default=None, kw_only=True)
+
+    def _words(self) -> str:
+        rows = f"after {spoken(self.drop_after)}" if self.drop_after else "never"
+        return f"drop rows of {self.place} {rows}, by {self.procedure} every {spoken(self.every)}"
+
+
 @operation
 class AddColumnstorePolicyOp(_PolicyByAge):
     """Let the server store chunks by column once all their rows are older than `after`; `table` may be an aggregate.

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
-from sqlalchemy import Connection, TableClause, column, table, text
+from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
-from alembic_timescaledb.aggregate import ContinuousAggregate
 from alembic_timescaledb.catalog import Edition as Edition
 from alembic_timescaledb.catalog import Feature as Feature
 from alembic_timescaledb.catalog import HypertableState as HypertableState
@@ -72,7 +71,8 @@ _ADD_RETENTION = "SELECT add_retention_policy(CAST(:table AS regclass), drop_aft
 _REFRESH = "policy_refresh_continuous_aggregate"
 _CHANGE_RETENTION = (
     "SELECT alter_job(job_id, config => jsonb_set(config, '{drop_after}',"
-    " to_jsonb(CAST(CAST(:age AS interval) AS text)))) FROM timescaledb_information.jobs WHERE job_id = :job"
+    " coalesce(to_jsonb(CAST(CAST(:age AS interval) AS text)), 'null')))"
+    " FROM timescaledb_information.jobs WHERE job_id = :job"
 )
 
 
@@ -115,10 +115,10 @@ class AggregateFreshness(NamedTuple):
 
 
 class RetentionPolicy(NamedTuple):
-    """A job that drops chunks whose rows are all older than `drop_after`."""
+    """A job that drops rows older than `drop_after`; None if it is a RetentionJob that keeps all rows for now."""
 
     job_id: int
-    drop_after: timedelta
+    drop_after: timedelta | None
     next_run: datetime | None  # None if it is paused or not planned yet
     last_run: datetime | None
     failed: bool  # in its last run
@@ -159,21 +159,22 @@ def drop_chunks(connection: Connection, hypertable: HypertableState, older_than:
 def pause_policies(connection: Connection) -> None:
     """Keep the server's jobs from running by themselves in this database; their declarations stay."""
     if edition(connection).has_policies:
-        paused = "SELECT alter_job(job_id, scheduled => false) FROM timescaledb_information.jobs"
-        connection.execute(text(f"{paused} WHERE hypertable_name IS NOT NULL"))
+        paused = text("SELECT alter_job(:job, scheduled => false)")
+        for job in jobs(connection):
+            connection.execute(paused, {"job": job.job_id})
 
 
 def retention_policies(connection: Connection) -> dict[str, RetentionPolicy]:
     """Return the retention policies of relations that queries find without naming a schema, by name."""
     return {
         job.name: RetentionPolicy(job.job_id, job.drop_after, job.next_run, job.last_run, job.failed)
-        for job in jobs(connection, "policy_retention")
-        if job.visible and job.drop_after is not None
+        for job in jobs(connection)
+        if job.visible and (job.is_own or (job.proc_name == "policy_retention" and job.drop_after is not None))
     }
 
 
 def set_retention_policy(connection: Connection, table: str, drop_after: timedelta) -> None:
-    """Let the server drop the table's chunks at that age; a new policy runs as soon as the transaction has ended."""
+    """Let the server drop the table's rows at that age; a new policy runs as soon as the transaction has ended."""
     if (policy := retention_policies(connection).get(table)) is None:
         connection.execute(text(_ADD_RETENTION), {"table": quoted(table), "age": drop_after})
     else:
@@ -181,7 +182,10 @@ def set_retention_policy(connection: Connection, table: str, drop_after: timedel
 
 
 def remove_retention_policy(connection: Connection, table: str) -> None:
-    """Let the server keep all rows of the table."""
+    """Let the server keep all rows of the table. A RetentionJob of the table stays, and drops none."""
+    for job in jobs(connection):
+        if job.is_own and job.visible and job.name == table:
+            connection.execute(text(_CHANGE_RETENTION), {"age": None, "job": job.job_id})
     removed = text("SELECT remove_retention_policy(CAST(:table AS regclass), if_exists => true)")
     connection.execute(removed, {"table": quoted(table)})
 
@@ -202,17 +206,6 @@ def aggregate_freshness(connection: Connection) -> dict[Key, AggregateFreshness]
             done = job.last_success, job.next_run, job.failures, job.every
             found[key] = AggregateFreshness(found[key].computed_until, *done)
     return found
-
-
-def materialized(connection: Connection, declared: Iterable[ContinuousAggregate]) -> dict[str, TableClause]:
-    """Return the table of the refreshed buckets of each declared aggregate that the server has, by its name."""
-    stored = {one.name: one.stored_in for one in aggregates(connection) if one.visible}
-    return {
-        one.name: table(name, *(column(part.name, part.type) for part in one.table.c), schema=schema)
-        for one in declared
-        if one.name in stored
-        for schema, name in [stored[one.name]]
-    }
 
 
 def refresh(

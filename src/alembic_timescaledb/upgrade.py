@@ -33,7 +33,8 @@ _LOCK_TIMEOUT = timedelta(milliseconds=500)
 _PAUSE = timedelta(milliseconds=200)
 
 _TAKES_AWAY = (ops.DisableColumnstoreOp, ops.DropContinuousAggregateOp, ops.RevertHypertableOp)
-_RETENTION = (ops.RemoveRetentionPolicyOp, ops.AddRetentionPolicyOp)
+_DROPPING = (ops.AddRetentionPolicyOp, ops.AddRetentionJobOp)
+_RETENTION = (ops.RemoveRetentionPolicyOp, ops.RemoveRetentionJobOp, *_DROPPING)
 _BEFORE_COMPUTING = (
     (ops.CreateHypertableOp, ops.SetChunkIntervalOp),
     (ops.CreateContinuousAggregateOp, ops.SetMaterializedOnlyOp),
@@ -78,7 +79,7 @@ class Step:
     @property
     def drops_after(self) -> timedelta | None:
         """The age from which the server will drop rows after this step; None if it drops none."""
-        return next((op.drop_after for op in self.ops if isinstance(op, ops.AddRetentionPolicyOp)), None)
+        return next((op.drop_after for op in self.ops if isinstance(op, _DROPPING)), None)
 
 
 class Left(NamedTuple):
@@ -151,7 +152,9 @@ def _is_to_be_computed(connection: Connection, one: ContinuousAggregate, found: 
     """Whether rows may be dropped, or become too old for the policy, before the aggregate has computed them."""
     wanted = {(type(op), op.place) for op in found}
     place = one.table.fullname
-    if (ops.CreateContinuousAggregateOp, place) in wanted or (ops.AddRetentionPolicyOp, one.source.fullname) in wanted:
+    if (ops.CreateContinuousAggregateOp, place) in wanted:
+        return True
+    if any((kind, one.source.fullname) in wanted for kind in _DROPPING):
         return True
     # An interrupted upgrade may have created it without its policy.
     if (ops.AddContinuousAggregatePolicyOp, place) not in wanted:
@@ -166,7 +169,7 @@ def _too_short(
 ) -> Iterator[tuple[ops.TimescaleOp, str]]:
     """Yield the new retentions that would let refreshes erase the buckets of dropped rows, and why."""
     for op in found:
-        if isinstance(op, ops.AddRetentionPolicyOp):
+        if isinstance(op, _DROPPING) and op.drop_after is not None:
             over = {one.name: one.refresh for one in known if one.source.fullname == op.place}
             windows = {name: refresh.start_offset for name, refresh in over.items() if refresh is not None}
             for view, window in (windows | server.refresh_windows(connection, op.relation)).items():

@@ -35,6 +35,7 @@ ENABLED = ops.EnableColumnstoreOp("t", segment_by=("s", "Odd"), order_by=("time 
 ON_VIEW = ops.EnableColumnstoreOp("v", aggregate=True)
 MOVED = ops.AddColumnstorePolicyOp("t", after=timedelta(seconds=90))
 KEPT = ops.AddRetentionPolicyOp("t", drop_after=timedelta(days=1, microseconds=5))
+JOB = ops.AddRetentionJobOp("t", "drop", every=HOUR, drop_after=DAY)
 VIEW = ops.CreateContinuousAggregateOp("v", QUERY, materialized_only=True)
 REFRESHED = ops.AddContinuousAggregatePolicyOp("v", start_offset=None, end_offset=timedelta(0), every=HOUR)
 EVERY_OP: list[TimescaleOp] = [
@@ -43,6 +44,8 @@ EVERY_OP: list[TimescaleOp] = [
     ops.SetChunkIntervalOp("t", HOUR, before=DAY),
     KEPT,
     ops.RemoveRetentionPolicyOp("t", former=KEPT),
+    JOB,
+    ops.RemoveRetentionJobOp("t", "drop", former=JOB),
     ENABLED,
     ON_VIEW,
     ops.DisableColumnstoreOp("t", schema="x", former=ENABLED),

@@ -70,6 +70,9 @@ async def test_operations_print_what_is_shown_and_work_on_each_edition(tmp_path:
             "CREATE TABLE trades (symbol_id int, timestamp timestamptz, price float8,"
             " PRIMARY KEY (symbol_id, timestamp))"
         )
+        await connection.exec_driver_sql(
+            "CREATE PROCEDURE drop_trades(job_id integer, config jsonb) LANGUAGE plpgsql AS 'BEGIN END'"
+        )
     with Walker(tmp_path, empty_db.engine.url.render_as_string(hide_password=False), edition) as walker:
         for block in blocks(section("Install")):
             await walker.follow(block)
