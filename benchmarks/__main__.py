@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from rich.console import Console
 
 from arbstore.settings import EMBEDDED
-from benchmarks import client, growth, reads, report, runs, writes
+from benchmarks import candles, client, growth, reads, report, runs, writes
 from benchmarks.measure import Figure
 from benchmarks.server import Server
 from benchmarks.sizes import BATCH, Sizes
@@ -24,6 +24,8 @@ BENCHMARKS: Mapping[str, Benchmark] = {
     "compressed": writes.compressed,
     "latest": reads.latest,
     "history": reads.history,
+    "candles": candles.candles,
+    "marks": candles.marks,
     "lookups": client.cached_lookups,
     "startup": client.startup,
     "growth": growth.growth,
