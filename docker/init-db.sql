@@ -552,5 +552,598 @@ SELECT add_continuous_aggregate_policy('quote_candles_1d', start_offset => NULL,
 
 UPDATE alembic_version SET version_num='0006' WHERE alembic_version.version_num = '0005';
 
+-- Running upgrade 0006 -> 0007
+
+CREATE TABLE candles_moving (
+    symbol_id INTEGER NOT NULL, 
+    origin TEXT NOT NULL, 
+    timeframe TEXT NOT NULL, 
+    timestamp TIMESTAMP WITH TIME ZONE NOT NULL, 
+    open DOUBLE PRECISION NOT NULL, 
+    high DOUBLE PRECISION NOT NULL, 
+    low DOUBLE PRECISION NOT NULL, 
+    close DOUBLE PRECISION NOT NULL, 
+    volume DOUBLE PRECISION, 
+    vwap DOUBLE PRECISION, 
+    num_trades BIGINT, 
+    created_at TIMESTAMP WITH TIME ZONE DEFAULT now() NOT NULL, 
+    is_closed BOOLEAN DEFAULT true NOT NULL, 
+    rows_gone BOOLEAN DEFAULT false NOT NULL, 
+    CONSTRAINT pk_candles_moving PRIMARY KEY (symbol_id, origin, timeframe, timestamp), 
+    CONSTRAINT ck_candles_open CHECK (open > 0 AND open < 'Infinity'), 
+    CONSTRAINT ck_candles_high CHECK (high > 0 AND high < 'Infinity'), 
+    CONSTRAINT ck_candles_low CHECK (low > 0 AND low < 'Infinity'), 
+    CONSTRAINT ck_candles_close CHECK (close > 0 AND close < 'Infinity'), 
+    CONSTRAINT ck_candles_vwap CHECK (vwap > 0 AND vwap < 'Infinity'), 
+    CONSTRAINT ck_candles_volume CHECK (volume >= 0 AND volume < 'Infinity'), 
+    CONSTRAINT ck_candles_num_trades CHECK (num_trades >= 0), 
+    CONSTRAINT ck_candles_range CHECK (low <= LEAST(open, close) AND high >= GREATEST(open, close)), 
+    CONSTRAINT fk_candles_symbol_id_symbols FOREIGN KEY(symbol_id) REFERENCES symbols (id), 
+    CONSTRAINT ck_candles_origin CHECK (origin IN ('feed', 'mark', 'index', 'mid', 'trades', 'quotes'))
+);
+
+COMMENT ON TABLE candles_moving IS 'open, high, low and close';
+
+COMMENT ON COLUMN candles_moving.symbol_id IS 'the series: symbols.id';
+
+COMMENT ON COLUMN candles_moving.origin IS 'feed, mark, index, mid: as delivered; trades, quotes: made here';
+
+COMMENT ON COLUMN candles_moving.timeframe IS 'length of the bar: 1m, 1h, 1d';
+
+COMMENT ON COLUMN candles_moving.timestamp IS 'when the bar begins';
+
+COMMENT ON COLUMN candles_moving.created_at IS 'when the collector received it';
+
+COMMENT ON COLUMN candles_moving.is_closed IS 'the bar has ended';
+
+COMMENT ON COLUMN candles_moving.rows_gone IS 'it was made here, and cannot be made again';
+
+SELECT create_hypertable('candles_moving', by_range('timestamp', INTERVAL '7 days'), create_default_indexes => false, if_not_exists => true);
+
+ALTER TABLE candles_moving SET (timescaledb.enable_columnstore = true, timescaledb.segmentby = 'symbol_id, origin, timeframe', timescaledb.orderby = 'timestamp DESC NULLS FIRST');
+
+DO $only$
+BEGIN
+    IF EXISTS (SELECT FROM candles) OR EXISTS (SELECT FROM candle_rollups) THEN
+        RAISE EXCEPTION 'SQL made offline cannot move the rows of candles: run `alembic upgrade` on the database';
+    END IF;
+END
+$only$;
+
+SELECT remove_continuous_aggregate_policy('quote_candles_1d', if_exists => true);
+
+DO $drop$
+BEGIN
+    FOR attempt IN 1 .. 100 LOOP
+        BEGIN
+            DROP MATERIALIZED VIEW IF EXISTS quote_candles_1d;
+            EXIT;
+        EXCEPTION WHEN internal_error THEN
+            IF attempt = 100 THEN
+                RAISE;
+            END IF;
+            PERFORM pg_sleep(0.1);
+        END;
+    END LOOP;
+END
+$drop$;
+
+SELECT remove_continuous_aggregate_policy('quote_candles_1h', if_exists => true);
+
+DO $drop$
+BEGIN
+    FOR attempt IN 1 .. 100 LOOP
+        BEGIN
+            DROP MATERIALIZED VIEW IF EXISTS quote_candles_1h;
+            EXIT;
+        EXCEPTION WHEN internal_error THEN
+            IF attempt = 100 THEN
+                RAISE;
+            END IF;
+            PERFORM pg_sleep(0.1);
+        END;
+    END LOOP;
+END
+$drop$;
+
+SELECT remove_continuous_aggregate_policy('quote_candles_1m', if_exists => true);
+
+DO $drop$
+BEGIN
+    FOR attempt IN 1 .. 100 LOOP
+        BEGIN
+            DROP MATERIALIZED VIEW IF EXISTS quote_candles_1m;
+            EXIT;
+        EXCEPTION WHEN internal_error THEN
+            IF attempt = 100 THEN
+                RAISE;
+            END IF;
+            PERFORM pg_sleep(0.1);
+        END;
+    END LOOP;
+END
+$drop$;
+
+SELECT remove_continuous_aggregate_policy('trade_candles_1d', if_exists => true);
+
+DO $drop$
+BEGIN
+    FOR attempt IN 1 .. 100 LOOP
+        BEGIN
+            DROP MATERIALIZED VIEW IF EXISTS trade_candles_1d;
+            EXIT;
+        EXCEPTION WHEN internal_error THEN
+            IF attempt = 100 THEN
+                RAISE;
+            END IF;
+            PERFORM pg_sleep(0.1);
+        END;
+    END LOOP;
+END
+$drop$;
+
+SELECT remove_continuous_aggregate_policy('trade_candles_1h', if_exists => true);
+
+DO $drop$
+BEGIN
+    FOR attempt IN 1 .. 100 LOOP
+        BEGIN
+            DROP MATERIALIZED VIEW IF EXISTS trade_candles_1h;
+            EXIT;
+        EXCEPTION WHEN internal_error THEN
+            IF attempt = 100 THEN
+                RAISE;
+            END IF;
+            PERFORM pg_sleep(0.1);
+        END;
+    END LOOP;
+END
+$drop$;
+
+SELECT remove_continuous_aggregate_policy('trade_candles_1m', if_exists => true);
+
+DO $drop$
+BEGIN
+    FOR attempt IN 1 .. 100 LOOP
+        BEGIN
+            DROP MATERIALIZED VIEW IF EXISTS trade_candles_1m;
+            EXIT;
+        EXCEPTION WHEN internal_error THEN
+            IF attempt = 100 THEN
+                RAISE;
+            END IF;
+            PERFORM pg_sleep(0.1);
+        END;
+    END LOOP;
+END
+$drop$;
+
+CREATE TABLE ledger (
+    table_name TEXT NOT NULL, 
+    origin TEXT NOT NULL, 
+    closed_until TIMESTAMP WITH TIME ZONE DEFAULT '1970-01-01 00:00+00' NOT NULL, 
+    made_until TIMESTAMP WITH TIME ZONE DEFAULT '1970-01-01 00:00+00' NOT NULL, 
+    dropped_before TIMESTAMP WITH TIME ZONE DEFAULT '1970-01-01 00:00+00' NOT NULL, 
+    is_frozen BOOLEAN DEFAULT false NOT NULL, 
+    CONSTRAINT pk_ledger PRIMARY KEY (table_name), 
+    CONSTRAINT uq_ledger_origin UNIQUE (origin)
+);
+
+COMMENT ON TABLE ledger IS 'what is made of the rows of each table, before they go';
+
+COMMENT ON COLUMN ledger.origin IS 'of the candles that are made of its rows';
+
+COMMENT ON COLUMN ledger.closed_until IS 'rows before it that are inserted from now on leave a mark in late_minutes';
+
+COMMENT ON COLUMN ledger.made_until IS 'minutes before it are stored in candles';
+
+COMMENT ON COLUMN ledger.dropped_before IS 'rows before it may have been dropped';
+
+COMMENT ON COLUMN ledger.is_frozen IS 'no minute before dropped_before was made since the last drop';
+
+INSERT INTO ledger (table_name, origin) VALUES ('trade_snapshots', 'trades');
+
+INSERT INTO ledger (table_name, origin) VALUES ('book_ticker_snapshots', 'quotes');
+
+CREATE TABLE late_minutes (
+    origin TEXT NOT NULL, 
+    symbol_id INTEGER NOT NULL, 
+    minute TIMESTAMP WITH TIME ZONE NOT NULL, 
+    id BIGINT GENERATED BY DEFAULT AS IDENTITY, 
+    CONSTRAINT pk_late_minutes PRIMARY KEY (origin, symbol_id, minute, id)
+);
+
+COMMENT ON TABLE late_minutes IS 'minutes to be made again, because rows came after they were made';
+
+DROP TABLE candle_rollups;
+
+DROP TABLE candles;
+
+ALTER TABLE candles_moving RENAME TO candles;
+
+ALTER TABLE candles RENAME CONSTRAINT pk_candles_moving TO pk_candles;
+
+CALL add_columnstore_policy('candles', after => INTERVAL '30 days', if_not_exists => true);
+
+CREATE FUNCTION arbstore_candles_of_trades(
+    symbol integer, since timestamptz, until timestamptz, length interval
+) RETURNS TABLE (
+    "timestamp" timestamptz, open float8, high float8, low float8, close float8,
+    volume float8, vwap float8, num_trades bigint, created_at timestamptz
+) LANGUAGE sql STABLE PARALLEL SAFE
+BEGIN ATOMIC
+    SELECT date_bin(length, timestamp, TIMESTAMPTZ '2001-01-01 00:00+00'),
+        (array_agg(price ORDER BY timestamp, trade_id))[1], max(price), min(price),
+        (array_agg(price ORDER BY timestamp, trade_id))[count(*)], sum(quantity), CASE WHEN sum(quantity) > 0 THEN nullif(sum(price * quantity) / sum(quantity), 0) END, count(*), max(created_at)
+    FROM trade_snapshots
+    WHERE symbol_id = symbol AND timestamp >= since AND timestamp < until
+    GROUP BY 1;
+END;
+
+CREATE FUNCTION arbstore_candles_of_quotes(
+    symbol integer, since timestamptz, until timestamptz, length interval
+) RETURNS TABLE (
+    "timestamp" timestamptz, open float8, high float8, low float8, close float8,
+    volume float8, vwap float8, num_trades bigint, created_at timestamptz
+) LANGUAGE sql STABLE PARALLEL SAFE
+BEGIN ATOMIC
+    SELECT date_bin(length, timestamp, TIMESTAMPTZ '2001-01-01 00:00+00'),
+        (array_agg((bid_price + ask_price) / 2 ORDER BY timestamp))[1], max((bid_price + ask_price) / 2), min((bid_price + ask_price) / 2),
+        (array_agg((bid_price + ask_price) / 2 ORDER BY timestamp))[count(*)], NULL::float8, NULL::float8, NULL::bigint, max(created_at)
+    FROM book_ticker_snapshots
+    WHERE symbol_id = symbol AND timestamp >= since AND timestamp < until
+    GROUP BY 1;
+END;
+
+CREATE FUNCTION arbstore_store_minutes(which text, since timestamptz, until timestamptz, touched boolean)
+RETURNS void LANGUAGE plpgsql SET search_path FROM CURRENT AS $store$
+BEGIN
+    EXECUTE format($make$
+        WITH gone AS (
+            DELETE FROM late_minutes WHERE %4$L AND origin = %1$L AND minute >= $1 AND minute < $2
+            RETURNING symbol_id, minute
+        )
+        INSERT INTO candles AS c (
+            symbol_id, origin, timeframe, timestamp, open, high, low, close, volume, vwap, num_trades, created_at
+        )
+        SELECT s.id, %1$L, '1m', m.*
+        FROM %2$s s, LATERAL arbstore_candles_of_%1$s(s.id, $1, $2, INTERVAL '1 minute') m %3$s
+        ORDER BY s.id, m.timestamp
+        ON CONFLICT (symbol_id, origin, timeframe, timestamp) DO UPDATE SET
+            open = excluded.open, high = excluded.high, low = excluded.low, close = excluded.close,
+            volume = excluded.volume, vwap = excluded.vwap, num_trades = excluded.num_trades,
+            created_at = excluded.created_at
+        WHERE NOT c.rows_gone
+    $make$,
+        which,
+        CASE WHEN touched THEN '(SELECT DISTINCT symbol_id AS id FROM gone)' ELSE 'symbols' END,
+        CASE WHEN touched THEN 'WHERE (s.id, m.timestamp) IN (SELECT symbol_id, minute FROM gone)' ELSE '' END,
+        touched
+    ) USING since, until;
+    UPDATE ledger SET is_frozen = false WHERE origin = which AND since < dropped_before AND is_frozen;
+END
+$store$;
+
+CREATE FUNCTION arbstore_make_minutes(which text) RETURNS boolean
+LANGUAGE plpgsql SET search_path FROM CURRENT AS $make$
+DECLARE
+    known ledger;
+    oldest timestamptz;
+    until timestamptz;
+BEGIN
+    SELECT * INTO STRICT known FROM ledger WHERE origin = which FOR UPDATE;
+    EXECUTE format($first$
+        SELECT date_trunc('minute', min(r.timestamp), 'UTC') FROM symbols s, LATERAL (
+            SELECT timestamp FROM %I
+            WHERE symbol_id = s.id AND timestamp >= $1 AND timestamp < $2 ORDER BY timestamp LIMIT 1
+        ) r
+    $first$, known.table_name) INTO oldest USING known.made_until, known.closed_until;
+    until := LEAST(coalesce(oldest + INTERVAL '1 hour', known.closed_until), known.closed_until);
+    IF oldest IS NOT NULL THEN
+        PERFORM arbstore_store_minutes(which, oldest, until, false);
+    END IF;
+    UPDATE ledger SET made_until = until WHERE origin = which;
+    RETURN oldest IS NOT NULL;
+END
+$make$;
+
+CREATE FUNCTION arbstore_remake_minutes(which text, since timestamptz, until timestamptz) RETURNS boolean
+LANGUAGE plpgsql SET search_path FROM CURRENT AS $remake$
+DECLARE
+    before timestamptz;
+    first timestamptz;
+    last timestamptz;
+BEGIN
+    SELECT LEAST(until, made_until) INTO STRICT before FROM ledger WHERE origin = which FOR UPDATE;
+    SELECT min(minute) INTO first FROM late_minutes WHERE origin = which AND minute >= since AND minute < before;
+    SELECT max(minute) INTO last FROM late_minutes
+    WHERE origin = which AND minute >= first AND minute < LEAST(before, first + INTERVAL '1 hour');
+    IF first IS NOT NULL THEN
+        PERFORM arbstore_store_minutes(which, first, last + INTERVAL '1 minute', true);
+    END IF;
+    RETURN first IS NOT NULL;
+END
+$remake$;
+
+CREATE FUNCTION arbstore_close_minutes(which text, alone boolean) RETURNS void
+LANGUAGE plpgsql SET search_path FROM CURRENT AS $close$
+DECLARE
+    raw text;
+BEGIN
+    SELECT table_name INTO STRICT raw FROM ledger WHERE origin = which;
+    IF alone THEN
+        EXECUTE format('LOCK TABLE ONLY %I IN SHARE MODE', raw);
+    END IF;
+    UPDATE ledger SET closed_until = GREATEST(
+        closed_until, date_trunc('minute', clock_timestamp() - INTERVAL '1 minute', 'UTC')
+    ) WHERE origin = which;
+END
+$close$;
+
+CREATE FUNCTION arbstore_writers(which text) RETURNS text[]
+LANGUAGE sql VOLATILE SET search_path FROM CURRENT AS $writers$
+    SELECT coalesce(array_agg(DISTINCT l.virtualtransaction), '{}') FROM ledger, pg_locks l
+    WHERE origin = which AND l.relation = to_regclass(quote_ident(table_name)) AND l.mode = 'RowExclusiveLock'
+        AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+        AND l.pid IS DISTINCT FROM pg_backend_pid()
+$writers$;
+
+CREATE FUNCTION arbstore_rows_gone(which text, since timestamptz, until timestamptz) RETURNS void
+LANGUAGE plpgsql SET search_path FROM CURRENT AS $gone$
+BEGIN
+    EXECUTE 'UPDATE candles SET rows_gone = true WHERE origin = $1 AND timeframe = ''1m'' AND NOT rows_gone'
+        ' AND symbol_id = ANY (ARRAY(SELECT id FROM symbols)) AND timestamp >= $2 AND timestamp < $3'
+    USING which, since, until;
+    UPDATE ledger SET dropped_before = GREATEST(dropped_before, until), is_frozen = true WHERE origin = which;
+END
+$gone$;
+
+CREATE FUNCTION arbstore_is_hypertable(name text) RETURNS boolean
+LANGUAGE plpgsql STABLE SET search_path FROM CURRENT AS $is$
+BEGIN
+    IF to_regclass('timescaledb_information.hypertables') IS NULL THEN
+        RETURN false;
+    END IF;
+    RETURN EXISTS (
+        SELECT FROM timescaledb_information.hypertables
+        WHERE to_regclass(format('%I.%I', hypertable_schema, hypertable_name)) = to_regclass(quote_ident(name))
+    );
+END
+$is$;
+
+CREATE FUNCTION arbstore_freeze_minutes(which text, before timestamptz) RETURNS void
+LANGUAGE plpgsql SET search_path FROM CURRENT SET lock_timeout = '500ms' AS $freeze$
+DECLARE
+    raw CONSTANT text := (SELECT table_name FROM ledger WHERE origin = which);
+    oldest timestamptz;
+BEGIN
+    EXECUTE format('LOCK TABLE ONLY %I IN SHARE MODE', raw);
+    WHILE arbstore_remake_minutes(which, '-infinity', before) LOOP
+    END LOOP;
+    EXECUTE format($oldest$
+        SELECT date_trunc('minute', min(r.timestamp), 'UTC') FROM symbols s, LATERAL (
+            SELECT timestamp FROM %I WHERE symbol_id = s.id ORDER BY timestamp LIMIT 1
+        ) r
+    $oldest$, raw) INTO oldest;
+    PERFORM arbstore_rows_gone(which, coalesce(oldest, before), before);
+END
+$freeze$;
+
+CREATE FUNCTION arbstore_delete_rows(which text, before timestamptz, most integer) RETURNS bigint
+LANGUAGE plpgsql SET search_path FROM CURRENT AS $delete$
+DECLARE
+    removed bigint;
+BEGIN
+    EXECUTE format($rows$
+        DELETE FROM %1$I WHERE timestamp < $1 AND ctid = ANY (ARRAY(
+            SELECT old.ctid FROM symbols s, LATERAL (
+                SELECT r.ctid FROM %1$I r
+                WHERE r.symbol_id = s.id AND r.timestamp < $1 AND NOT EXISTS (
+                    SELECT FROM late_minutes l
+                    WHERE l.origin = $2 AND l.symbol_id = s.id AND l.minute <= r.timestamp
+                        AND l.minute > r.timestamp - INTERVAL '1 minute'
+                )
+                ORDER BY r.timestamp LIMIT $3
+            ) old LIMIT $3
+        ))
+    $rows$, (SELECT table_name FROM ledger WHERE origin = which)) USING before, which, most;
+    GET DIAGNOSTICS removed = ROW_COUNT;
+    RETURN removed;
+END
+$delete$;
+
+CREATE FUNCTION arbstore_drop_chunk(which text, before timestamptz) RETURNS boolean
+LANGUAGE plpgsql SET search_path FROM CURRENT SET lock_timeout = '500ms' AS $drop$
+DECLARE
+    raw CONSTANT regclass := (SELECT quote_ident(table_name) FROM ledger WHERE origin = which);
+    chunk record;
+BEGIN
+    SELECT range_start AS since, range_end AS until INTO chunk FROM timescaledb_information.chunks
+    WHERE to_regclass(format('%I.%I', hypertable_schema, hypertable_name)) = raw AND range_end <= before
+    ORDER BY range_start LIMIT 1;
+    IF NOT FOUND THEN
+        RETURN false;
+    END IF;
+    EXECUTE (
+        SELECT format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', string_agg(c::text, ', '))
+        FROM show_chunks(raw, older_than => chunk.until, newer_than => chunk.since) c
+    );
+    WHILE arbstore_remake_minutes(which, date_trunc('minute', chunk.since, 'UTC'), chunk.until) LOOP
+    END LOOP;
+    PERFORM arbstore_rows_gone(
+        which,
+        date_trunc('minute', chunk.since, 'UTC'),
+        date_trunc('minute', chunk.until + INTERVAL '59.999999 seconds', 'UTC')
+    );
+    PERFORM drop_chunks(raw, older_than => chunk.until, newer_than => chunk.since);
+    RETURN true;
+END
+$drop$;
+
+CREATE FUNCTION arbstore_keep(
+    which text, older_than timestamptz, most integer, may_make boolean,
+    OUT more boolean, OUT rows bigint, OUT chunks bigint
+) LANGUAGE plpgsql SET search_path FROM CURRENT AS $keep$
+DECLARE
+    known ledger;
+    before timestamptz;
+BEGIN
+    rows := 0;
+    chunks := 0;
+    more := (may_make AND arbstore_make_minutes(which)) OR arbstore_remake_minutes(which, '-infinity', 'infinity');
+    IF more OR older_than IS NULL THEN
+        RETURN;
+    END IF;
+    SELECT * INTO STRICT known FROM ledger WHERE origin = which FOR UPDATE;
+    before := LEAST(date_trunc('minute', older_than, 'UTC'), known.made_until);
+    FOR attempt IN 1 .. 10 LOOP
+        BEGIN
+            IF arbstore_is_hypertable(known.table_name) THEN
+                chunks := arbstore_drop_chunk(which, before)::integer;
+                more := chunks > 0;
+            ELSIF known.is_frozen AND known.dropped_before >= before THEN
+                rows := arbstore_delete_rows(which, known.dropped_before, most);
+                more := rows > 0;
+            ELSE
+                PERFORM arbstore_freeze_minutes(which, before);
+                more := true;
+            END IF;
+            RETURN;
+        EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
+            PERFORM pg_sleep(0.1);
+        END;
+    END LOOP;
+    RAISE WARNING '% is in use: its old rows stay until the next cleanup', known.table_name;
+END
+$keep$;
+
+CREATE PROCEDURE arbstore_keep_candles(job_id integer, config jsonb) LANGUAGE plpgsql AS $job$
+DECLARE
+    which text;
+    writers text[];
+    more boolean := true;
+    older_than CONSTANT timestamptz := now() - (config ->> 'drop_after')::interval;
+BEGIN
+    PERFORM set_config('search_path', quote_ident(config ->> 'schema'), false);
+    SELECT origin INTO STRICT which FROM ledger WHERE table_name = config ->> 'table';
+    PERFORM arbstore_close_minutes(which, false);
+    COMMIT;
+    writers := arbstore_writers(which);
+    FOR attempt IN 1 .. 100 LOOP
+        EXIT WHEN NOT writers && arbstore_writers(which);
+        COMMIT;
+        PERFORM pg_sleep(0.1);
+    END LOOP;
+    WHILE more LOOP
+        SELECT k.more INTO more
+        FROM arbstore_keep(which, older_than, 10000, NOT writers && arbstore_writers(which)) k;
+        COMMIT;
+    END LOOP;
+END
+$job$;
+
+CREATE FUNCTION arbstore_mark_late(
+    which text, ids integer[], times timestamptz[], OUT too_late bigint, OUT too_late_minutes bigint
+) LANGUAGE plpgsql SET search_path FROM CURRENT AS $mark$
+DECLARE
+    known ledger;
+    oldest CONSTANT timestamptz := (SELECT min(t) FROM unnest(times) t);
+BEGIN
+    too_late := 0;
+    too_late_minutes := 0;
+    SELECT * INTO STRICT known FROM ledger WHERE origin = which;
+    IF current_setting('transaction_isolation') <> 'read committed' THEN
+        known.closed_until := 'infinity';
+    END IF;
+    IF oldest >= known.closed_until THEN
+        RETURN;
+    END IF;
+    INSERT INTO late_minutes (origin, symbol_id, minute)
+    SELECT DISTINCT which, r.id, date_trunc('minute', r.at, 'UTC') FROM unnest(ids, times) r (id, at)
+    WHERE r.at < known.closed_until;
+    IF oldest < known.dropped_before THEN
+        SELECT count(*), count(DISTINCT (c.symbol_id, c.timestamp)) INTO too_late, too_late_minutes
+        FROM unnest(ids, times) r (id, at) JOIN candles c
+            ON c.symbol_id = r.id AND c.origin = which AND c.timeframe = '1m'
+            AND c.timestamp = date_trunc('minute', r.at, 'UTC')
+        WHERE c.timestamp >= date_trunc('minute', oldest, 'UTC') AND c.timestamp < known.dropped_before
+            AND c.rows_gone;
+    END IF;
+END
+$mark$;
+
+CREATE FUNCTION arbstore_minutes(which text, symbol integer, since timestamptz, until timestamptz) RETURNS TABLE (
+    "timestamp" timestamptz, open float8, high float8, low float8, close float8,
+    volume float8, vwap float8, num_trades bigint, created_at timestamptz
+) LANGUAGE plpgsql STABLE SET search_path FROM CURRENT AS $minutes$
+DECLARE
+    known ledger;
+    late timestamptz[];
+    made CONSTANT text := format('SELECT m.* FROM arbstore_candles_of_%s($1, $2, $3, INTERVAL ''1 minute'') m', which);
+BEGIN
+    SELECT * INTO STRICT known FROM ledger WHERE origin = which;
+    late := ARRAY(
+        SELECT DISTINCT l.minute FROM late_minutes l
+        WHERE l.origin = which AND l.symbol_id = symbol
+            AND l.minute >= since AND l.minute < LEAST(until, known.made_until)
+            AND (l.minute >= known.dropped_before OR NOT EXISTS (
+                SELECT FROM candles c
+                WHERE c.symbol_id = symbol AND c.origin = which AND c.timeframe = '1m' AND c.timestamp = l.minute
+                    AND c.rows_gone
+            ))
+        ORDER BY l.minute
+    );
+    RETURN QUERY EXECUTE format($stored$
+        SELECT c.timestamp, c.open, c.high, c.low, c.close, c.volume, c.vwap, c.num_trades, c.created_at FROM candles c
+        WHERE c.symbol_id = $1 AND c.origin = %L AND c.timeframe = '1m' AND c.timestamp >= $2 AND c.timestamp < $3
+            AND c.timestamp <> ALL ($4) AND (c.timestamp < $5 OR c.rows_gone)
+    $stored$, which) USING symbol, since, until, late, known.made_until;
+    IF late <> '{}' THEN
+        RETURN QUERY EXECUTE made || ' WHERE m.timestamp = ANY ($4)'
+        USING symbol, late[1], late[cardinality(late)] + INTERVAL '1 minute', late;
+    END IF;
+    IF until > known.made_until THEN
+        RETURN QUERY EXECUTE made || CASE WHEN known.made_until < known.dropped_before THEN format($gone$
+            WHERE NOT EXISTS (
+                SELECT FROM candles c
+                WHERE c.symbol_id = $1 AND c.origin = %L AND c.timeframe = '1m' AND c.timestamp = m.timestamp
+                    AND c.rows_gone
+            )
+        $gone$, which) ELSE '' END
+        USING symbol, GREATEST(since, known.made_until), until;
+    END IF;
+END
+$minutes$;
+
+CREATE FUNCTION arbstore_ends(
+    which text, symbol integer, since timestamptz, until timestamptz, OUT first timestamptz, OUT last timestamptz
+) LANGUAGE plpgsql STABLE SET search_path FROM CURRENT AS $ends$
+DECLARE
+    rows CONSTANT text := format(
+        'SELECT timestamp FROM %I WHERE symbol_id = $1 AND timestamp >= $2 AND timestamp < $3',
+        (SELECT table_name FROM ledger WHERE origin = which)
+    );
+    stored CONSTANT text := format(
+        'SELECT timestamp FROM candles WHERE symbol_id = $1 AND origin = %L AND timeframe = %L'
+        ' AND timestamp >= $2 AND timestamp < $3', which, '1m'
+    );
+BEGIN
+    EXECUTE format(
+        'SELECT LEAST((%1$s ORDER BY timestamp LIMIT 1), (%2$s ORDER BY timestamp LIMIT 1)),'
+        ' GREATEST((%1$s ORDER BY timestamp DESC LIMIT 1), (%2$s ORDER BY timestamp DESC LIMIT 1))', rows, stored
+    ) INTO first, last USING symbol, since, until;
+END
+$ends$;
+
+SELECT remove_retention_policy('trade_snapshots', if_exists => true);
+
+SELECT add_job('arbstore_keep_candles', INTERVAL '5 minutes', config => jsonb_build_object('schema', current_schema(), 'table', 'trade_snapshots', 'drop_after', CAST(INTERVAL '3 days' AS text)), initial_start => now() + INTERVAL '5 minutes') WHERE NOT EXISTS (SELECT FROM timescaledb_information.jobs WHERE proc_name = 'arbstore_keep_candles' AND config ->> 'table' = 'trade_snapshots' AND config ->> 'schema' = current_schema());
+
+SELECT remove_retention_policy('book_ticker_snapshots', if_exists => true);
+
+SELECT add_job('arbstore_keep_candles', INTERVAL '5 minutes', config => jsonb_build_object('schema', current_schema(), 'table', 'book_ticker_snapshots', 'drop_after', CAST(INTERVAL '3 days' AS text)), initial_start => now() + INTERVAL '5 minutes') WHERE NOT EXISTS (SELECT FROM timescaledb_information.jobs WHERE proc_name = 'arbstore_keep_candles' AND config ->> 'table' = 'book_ticker_snapshots' AND config ->> 'schema' = current_schema());
+
+UPDATE alembic_version SET version_num='0007' WHERE alembic_version.version_num = '0006';
+
 COMMIT;
 

@@ -174,7 +174,7 @@ async def test_a_schema_that_was_not_deployed(empty_db: Database) -> None:
         error = await failure(empty_db, call)
         assert isinstance(error, SchemaOutOfDateError), name
         assert "arbstore db upgrade" in str(error)
-        assert error.sqlstate == "42P01"
+        assert error.sqlstate in ("42P01", "42883"), name  # no table, or no function
         assert isinstance(error.__cause__, DBAPIError)
 
 

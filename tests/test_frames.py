@@ -114,8 +114,8 @@ async def test_history_of_every_kind_is_what_the_service_returns(case: Case, db:
     await assert_history_is_what_the_service_returns(case, db)
 
 
-@pytest.mark.parametrize("source", ["trades", "quotes"])
-async def test_candles_of_rows_are_what_the_service_returns(source: str, either: Database, tmp_path: Path) -> None:
+@pytest.mark.parametrize("origin", ["trades", "quotes"])
+async def test_candles_of_rows_are_what_the_service_returns(origin: str, either: Database, tmp_path: Path) -> None:
     market = await fill(either)
     async with either.begin() as store:
         await store.book_tickers.insert(
@@ -134,11 +134,11 @@ async def test_candles_of_rows_are_what_the_service_returns(source: str, either:
                 for number in range(90)
             ]
         )
-        records = await store.candles.history(*PAIR, "1m", source=source)
-    table = await either.frames.candles(*PAIR, "1m", source=source)
+        records = await store.candles.history(*PAIR, "1m", origin=origin)
+    table = await either.frames.candles(*PAIR, "1m", origin=origin)
     assert as_rows(table) == [plain(record) for record in records]
     assert len(table) == 2
-    assert (await either.frames.export(tmp_path / "bars.parquet", "candles", *PAIR, "1m", source=source)).rows == 2
+    assert (await either.frames.export(tmp_path / "bars.parquet", "candles", *PAIR, "1m", origin=origin)).rows == 2
 
 
 @every_path_and_decimals
@@ -283,14 +283,14 @@ async def test_polars_and_pandas_have_the_same_rows_in_types_of_theirs(either: D
     case = next(case for case in CASES if SERVICES[case.kind] == "candles")
     row, none = case.row, (lambda market: case.row(market, NOON + SECOND, num_trades=None))
     market = await fill(either, row, none, kind="candles")
-    table = await either.frames.candles(*PAIR, "1m")
-    frame = await either.frames.polars.candles(*PAIR, "1m")
+    table = await either.frames.candles(*PAIR, "1s")
+    frame = await either.frames.polars.candles(*PAIR, "1s")
     assert frame.rows(named=True) == as_rows(table)
     assert frame.schema["timestamp"] == pl.Datetime("us", "UTC")
     assert frame.schema["exchange"] == pl.Categorical
     assert frame.schema["num_trades"] == pl.Int64
     assert frame.filter(pl.col("exchange") == "BINANCE_SPOT").height == 2
-    other = await either.frames.pandas.candles(*PAIR, "1m")
+    other = await either.frames.pandas.candles(*PAIR, "1s")
     assert str(other["timestamp"].dtype) == "datetime64[us, UTC]"
     assert (str(other["num_trades"].dtype), str(other["exchange"].dtype)) == ("Int64", "category")
     assert other["symbol_id"].tolist() == [market.btc.id] * 2

@@ -27,7 +27,7 @@ async def main():
 asyncio.run(main())
 """
 EXAMPLES = {  # by their names, a line of what they print
-    "collector": "InsertResult(given=2000, written=1000, superseded=1000)",
+    "collector": "InsertResult(given=2000, written=1000, superseded=1000, too_late=0, too_late_minutes=0)",
     "balance_sync": "visit 2: EXAMPLE_SPOT ETH +0.200000000000000002",
     "backtest": "1200 quotes, 673 trades, 791.3 basis points after fees",
     "spreads": "over 600 s: mean -0.17 bps, 95th percentile +2.73 bps",
@@ -64,7 +64,7 @@ async def test_the_blocks_that_import_run_as_printed(committed_db: Database, tmp
     done = await asyncio.to_thread(run, [sys.executable, "-c", blocks("python")[0]], url, tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [
-        "InsertResult(given=1, written=1, superseded=0)",
+        "InsertResult(given=1, written=1, superseded=0, too_late=0, too_late_minutes=0)",
         "BINANCE_SPOT BTC 61687.715 0.002 bps",
         "1 quotes in the last hour",
     ]

@@ -162,6 +162,7 @@ _KINDS: tuple[tuple[str, type[DatabaseError]], ...] = (
     ("23505", DuplicateError),  # unique constraint
     ("42P01", SchemaOutOfDateError),  # no such table
     ("42703", SchemaOutOfDateError),  # no such column
+    ("42883", SchemaOutOfDateError),  # no such function
 )
 
 

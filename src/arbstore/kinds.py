@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, get_args, get_type_hint
 import msgspec
 
 from arbstore import records
-from arbstore.records import Snapshot
+from arbstore.records import Origin, Snapshot
 
 if TYPE_CHECKING:
-    from sqlalchemy import Table
+    from sqlalchemy import Column, Table
 
 In = TypeVar("In", bound=Snapshot)
 Out = TypeVar("Out", bound=Snapshot)
@@ -36,34 +36,46 @@ class Owner(Enum):
 
 @dataclass(frozen=True)
 class Part:
-    """The column of a key between owner and time, such as `timeframe`; `argument` is its name in calls."""
+    """A column of a key between owner and time, such as `timeframe`; `argument` is its name in calls.
+
+    A part with a `default` need not be given, and is given by name only.
+    """
 
     column: str
     argument: str
+    default: Any = None
 
 
 @dataclass(frozen=True, eq=False)
 class Kind(Generic[In, Out]):
     """One time series table. Its `name` is that of its service in a Store and of its rows in files.
 
-    `model` is the table's class as "package.module:Class". A key is an owner, a part where the table has one, and
-    `timestamp`. If two rows have the same key, the one with the greater `newer` is the newer one. `scale` is how many
-    digits after the point an exact decimal keeps in a frame.
+    `model` is the table's class as "package.module:Class". A key is an owner, parts where the table has some, and
+    `timestamp`. If two rows have the same key, the one with the greater `newer` is the newer one. A row in whose column
+    `final` is false never replaces one that is final. `scale` is how many digits after the point an exact decimal keeps
+    in a frame. `makes` is the origin of the candles that are made of its rows.
     """
 
     name: str
     record: type[In]
     stored: type[Out]
     model: str
-    part: Part | None = None
+    parts: tuple[Part, ...] = ()
     newer: str = "created_at"
+    final: str | None = None
     scale: int = 0
+    makes: Origin | None = None
 
     @cached_property
     def table(self) -> Table:
         """The table."""
         found: Table = resolve_name(self.model).__table__
         return found
+
+    @cached_property
+    def columns(self) -> tuple[Column[Any], ...]:
+        """The columns of the table that are fields of the record, in the order of the table."""
+        return tuple(column for column in self.table.c if column.name in self.fields)
 
     @cached_property
     def fields(self) -> Mapping[str, Any]:
@@ -97,7 +109,12 @@ class Kind(Generic[In, Out]):
     def arguments(self) -> tuple[str, ...]:
         """What names one series in calls: `history` takes these first, in this order."""
         owner = ("exchange", "base", "quote") if self.of_symbols else ("exchange",)
-        return owner if self.part is None else (*owner, self.part.argument)
+        return (*owner, *(part.argument for part in self.parts if part.default is None))
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """What calls may add by name to `arguments`."""
+        return tuple(part.argument for part in self.parts if part.default is not None)
 
     @cached_property
     def times(self) -> frozenset[str]:
@@ -113,8 +130,14 @@ class Kind(Generic[In, Out]):
         return frozenset(name for name, hint in self.fields.items() if kind in (hint, *get_args(hint)))
 
 
-BOOK_TICKERS = Kind("book_tickers", records.BookTicker, records.StoredBookTicker, "arbstore.models:BookTickerSnapshot")
-TRADES = Kind("trades", records.Trade, records.StoredTrade, "arbstore.models:TradeSnapshot")
+BOOK_TICKERS = Kind(
+    "book_tickers",
+    records.BookTicker,
+    records.StoredBookTicker,
+    "arbstore.models:BookTickerSnapshot",
+    makes=Origin.QUOTES,
+)
+TRADES = Kind("trades", records.Trade, records.StoredTrade, "arbstore.models:TradeSnapshot", makes=Origin.TRADES)
 FUNDING_RATES = Kind(
     "funding_rates", records.FundingRate, records.StoredFundingRate, "arbstore.models:FundingRateSnapshot", scale=24
 )
@@ -123,33 +146,38 @@ BALANCES = Kind(
     records.Balance,
     records.StoredBalance,
     "arbstore.models:BalanceSnapshot",
-    part=Part("asset_name", "asset"),
+    parts=(Part("asset_name", "asset"),),
     scale=18,
 )
 TICKS = Kind("ticks", records.Tick, records.StoredTick, "arbstore.models:Tick")
 CANDLES = Kind(
-    "candles", records.Candle, records.StoredCandle, "arbstore.models:Candle", part=Part("timeframe", "timeframe")
+    "candles",
+    records.Candle,
+    records.StoredCandle,
+    "arbstore.models:Candle",
+    parts=(Part("origin", "origin", default=Origin.FEED), Part("timeframe", "timeframe")),
+    final="is_closed",
 )
 OPPORTUNITIES = Kind(
     "opportunities",
     records.Opportunity,
     records.StoredOpportunity,
     "arbstore.models:ArbitrageOpportunity",
-    part=Part("sell_exchange_id", "sell_exchange"),
+    parts=(Part("sell_exchange_id", "sell_exchange"),),
 )
 ORDER_FLOW = Kind(
     "order_flow",
     records.OrderFlow,
     records.StoredOrderFlow,
     "arbstore.models:OrderFlowMetrics",
-    part=Part("window_seconds", "window_seconds"),
+    parts=(Part("window_seconds", "window_seconds"),),
 )
 COLLECTORS = Kind(
     "collectors",
     records.CollectorStatus,
     records.StoredCollectorStatus,
     "arbstore.models:CollectorStatus",
-    part=Part("collector", "collector"),
+    parts=(Part("collector", "collector"),),
 )
 
 # Every row of this module, by its name.

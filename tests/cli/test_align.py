@@ -97,12 +97,19 @@ def test_the_schema_comes_first(empty: CommandLine) -> None:
 
 
 async def test_what_is_left_is_told_by_the_exit_code(committed_db: Database) -> None:
-    async with committed_db.engine.begin() as connection:
-        skip_without(await connection.run_sync(server.edition), Feature.RETENTION)
-        await connection.execute(text("INSERT INTO retention_overrides VALUES ('trade_snapshots', INTERVAL '1 day')"))
+    async with committed_db.engine.connect() as connection:
+        skip_without(await connection.run_sync(server.edition), Feature.AGGREGATES)
+        await connection.rollback()
+        autonomous = await connection.execution_options(isolation_level="AUTOCOMMIT")
+        await autonomous.execute(
+            text(
+                "CREATE MATERIALIZED VIEW mine WITH (timescaledb.continuous) AS SELECT symbol_id,"
+                " time_bucket('1 day', timestamp) AS day, count(*) FROM ticks GROUP BY 1, 2 WITH NO DATA"
+            )
+        )
     url = committed_db.engine.url.render_as_string(hide_password=False)
     result = await _in_thread(CommandLine(("--database", url)))
-    assert "left: drop rows of trade_snapshots after 1 day: trade_candles_1m is refreshed" in result.stdout
+    assert "left: drop the continuous aggregate mine" in result.stdout
 
 
 async def _in_thread(arbstore: CommandLine) -> Any:

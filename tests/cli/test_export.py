@@ -63,7 +63,7 @@ def test_the_file_of_a_symbol_by_its_id_is_that_of_its_pair(market: CommandLine,
 
 @pytest.mark.parametrize("source", ["trades", "quotes"])
 def test_candles_of_rows_are_those_of_the_command(market: CommandLine, out: Path, source: str) -> None:
-    of = ("history", "candles", *PAIR, "--timeframe", "1m", "--source", source)
+    of = ("history", "candles", *PAIR, "--timeframe", "1m", "--origin", source)
     shown = market.json(*of)
     market(*of, "--out", str(out))
     assert [row["close"] for row in rows(out)] == [row["close"] for row in shown]

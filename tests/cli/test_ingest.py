@@ -30,7 +30,9 @@ def damaged(tmp_path: Path) -> str:
 def test_a_table_goes_in_and_every_line_is_accounted_for(quotes: str, arbstore: CommandLine) -> None:
     report = arbstore.json("ingest", "--anyway", quotes)
     assert report["total"]["lines"] == 3
-    assert report["total"]["results"] == {"book_tickers": {"given": 3, "written": 2, "superseded": 1}}
+    assert report["total"]["results"] == {
+        "book_tickers": {"given": 3, "written": 2, "superseded": 1, "too_late": 0, "too_late_minutes": 0}
+    }
     assert report["files"][0]["path"] == quotes
     (registered,) = report["total"]["symbols"]
     assert (registered["exchange"], registered["symbol"]["symbol_base"], registered["derived"]) == (

@@ -107,21 +107,21 @@ def test_candles_are_of_a_feed_or_made_of_trades_or_quotes(arbstore: CommandLine
     def opens(*words: str) -> list[float]:
         return [row["open"] for row in arbstore.json("history", "candles", *PAIR, "--timeframe", "1m", *words)]
 
-    feed, trades, quotes = (opens("--source", source) for source in ("feed", "TRADES", "quotes"))
+    feed, trades, quotes = (opens("--origin", source) for source in ("feed", "TRADES", "quotes"))
     assert opens() == feed
     assert trades == [row["price"] for row in arbstore.json("history", "trades", *PAIR)][:1]
     (first,) = arbstore.json("history", *PAIR, "--limit", "30")[:1]
     assert quotes == [(first["bid_price"] + first["ask_price"]) / 2]
-    header = arbstore("history", "candles", *PAIR, "--timeframe", "1h", "--source", "quotes").stdout.splitlines()[0]
+    header = arbstore("history", "candles", *PAIR, "--timeframe", "1h", "--origin", "quotes").stdout.splitlines()[0]
     assert "volume" not in header
 
 
 def test_a_source_or_a_timeframe_that_candles_have_not_is_refused(arbstore: CommandLine) -> None:
     assert (
-        "--source: trades do not have one" in arbstore("history", "trades", *PAIR, "--source", "quotes", exits=2).stderr
+        "--origin: trades do not have one" in arbstore("history", "trades", *PAIR, "--origin", "quotes", exits=2).stderr
     )
-    arbstore("history", "candles", *PAIR, "--timeframe", "1m", "--source", "ticks", exits=2)
-    uneven = arbstore("history", "candles", *PAIR, "--timeframe", "7m", "--source", "trades", exits=1)
+    arbstore("history", "candles", *PAIR, "--timeframe", "1m", "--origin", "ticks", exits=2)
+    uneven = arbstore("history", "candles", *PAIR, "--timeframe", "7m", "--origin", "trades", exits=1)
     assert "does not divide a day" in uneven.stderr
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import text
 
-from alembic_timescaledb import Feature, aggregates, hypertables, server
+from alembic_timescaledb import Feature, hypertables, server
 from arbstore import migrations
 from arbstore.database import Database
 from arbstore.models import Base
@@ -46,7 +46,6 @@ def test_what_an_edition_lacks_is_named_with_what_does_it_instead(arbstore: Comm
     assert ("hypertables" in lacks) is plain
     assert ("retention policies" in lacks) is not policies
     assert ("columnstore" in lacks) is not policies
-    assert ("continuous aggregates" in lacks) is not policies
     assert all("`arbstore " in instead for instead in lacks.values())
     for words in (("db", "status"), ("db", "upgrade")):
         assert all(f"lacks {feature}: {instead}" in arbstore(*words).stdout for feature, instead in lacks.items())
@@ -59,7 +58,6 @@ def test_all_that_an_edition_leaves_undone_is_on_record(arbstore: CommandLine) -
         "hypertables": len(declared),
         "retention policies": sum(one.retention is not None for one in declared),
         "columnstore": 2 * sum(one.columnstore is not None for one in declared),
-        "continuous aggregates": 2 * len(list(aggregates(Base.metadata))),
     }
     assert {feature: len(missing) for feature, missing in undone.items()} == {name: counts[name] for name in undone}
     assert all(isinstance(what, str) for missing in undone.values() for what in missing)
@@ -94,25 +92,26 @@ async def test_what_the_server_does_by_itself_is_told(committed_db: Database, ar
             [_at(trade, now - 5 * HOUR - n * timedelta(seconds=1), str(n)) for n in range(20_000)]
         )
     status = await asyncio.to_thread(arbstore.json, "db", "status")
-    (fresh,) = [row for row in status["aggregates"] if row["aggregate"] == "trade_candles_1m"]
-    assert (fresh["computed_until"], fresh["over"], fresh["every"]) == (None, "trade_snapshots", "PT300S")
+    assert [row["made_until"][:4] for row in status["candles"]] == ["1970", "1970"]
     assert of(status, "trade_snapshots")["columnstore"]["ratio"] is None
     async with committed_db.engine.connect() as connection:
         autonomous = await connection.execution_options(isolation_level="AUTOCOMMIT")
-        jobs = "SELECT job_id FROM timescaledb_information.jobs WHERE hypertable_name IN ('trade_snapshots'"
-        found = f"{jobs}, 'trade_candles_1m') ORDER BY proc_name DESC"
+        found = (
+            "SELECT job_id FROM timescaledb_information.jobs WHERE hypertable_name = 'trade_snapshots'"
+            " OR config ->> 'table' = 'trade_snapshots' ORDER BY proc_name DESC"
+        )
         for job in (await autonomous.scalars(text(found))).all():
             await autonomous.execute(text(f"CALL run_job({job})"))
     status = await asyncio.to_thread(arbstore.json, "db", "status")
-    (computed,) = [row for row in status["aggregates"] if row["aggregate"] == "trade_candles_1m"]
-    assert computed["computed_until"] is not None
+    (made,) = [row for row in status["candles"] if row["origin"] == "trades"]
+    assert now - HOUR < datetime.fromisoformat(made["made_until"]) <= now
     trades = of(status, "trade_snapshots")["columnstore"]
     assert trades["chunks"] > 0
     assert trades["ratio"] == round(trades["bytes_before"] / trades["bytes_after"], 2)
     assert trades["ratio"] > 1
     shown = (await asyncio.to_thread(arbstore, "db", "status")).stdout
     assert any(line.split()[:2] == ["trade_snapshots", str(trades["chunks"])] for line in shown.splitlines())
-    assert any(line.split()[:2] == ["trade_candles_1h", "never"] for line in shown.splitlines())
+    assert any(line.split()[:1] == ["trades"] for line in shown.splitlines())
 
 
 def _at(trade: Trade, at: datetime, trade_id: str) -> Trade:

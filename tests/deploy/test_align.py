@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, TypeAlias
@@ -17,7 +17,7 @@ from alembic_timescaledb import Edition, Feature, server
 from alembic_timescaledb.server import retention_policies
 from arbstore import migrations
 from arbstore.database import Database, Store
-from arbstore.deploy.align import AlignmentPlan, PlannedStep, align, plan_alignment
+from arbstore.deploy.align import AlignmentPlan, align, plan_alignment
 from arbstore.errors import AlignmentError, ConfigurationError, DeployRunningError, SchemaOutOfDateError
 from arbstore.records import Balance, Side, Trade
 from arbstore.testing import _in_thread, skip_without
@@ -90,18 +90,13 @@ async def rows(db: Database) -> list[Any]:
 async def candles(db: Database) -> dict[str, list[Any]]:
     async with db.begin() as store:
         return {
-            timeframe: await store.candles.history("BINANCE_SPOT", "BTC", "USDT", timeframe, source="trades")
+            timeframe: await store.candles.history("BINANCE_SPOT", "BTC", "USDT", timeframe, origin="trades")
             for timeframe in ("1m", "1h", "1d")
         }
 
 
 async def brought_up(db: Database, **options: Any) -> AlignmentPlan:
     return await align(db, await plan_alignment(db), **options)
-
-
-def not_computing(steps: Sequence[PlannedStep]) -> list[str]:
-    """Return the steps that are planned only once: an aggregate is computed again in every plan."""
-    return [step.what for step in steps if not step.what.startswith("compute")]
 
 
 async def check(db: Database) -> None:
@@ -189,8 +184,10 @@ async def test_candles_outlive_the_rows_that_the_server_drops_afterwards(deploy:
     dropping = next(step for step in planned.steps if step.what.startswith("drop rows of trade_snapshots"))
     assert dropping.drops_from == NOW - AGES[-1]
     await align(db, planned)
-    # The server's own job would soon do the same.
-    await execute(db, "SELECT drop_chunks('trade_snapshots', older_than => INTERVAL '3 days')")
+    async with db.engine.connect() as connection:
+        alone = await connection.execution_options(isolation_level="AUTOCOMMIT")
+        job = "SELECT job_id FROM timescaledb_information.jobs WHERE config ->> 'table' = 'trade_snapshots'"
+        await alone.execute(text(f"CALL run_job({await alone.scalar(text(job))})"))
     assert (await rows(db))[0].timestamp > NOW - 4 * DAY
     assert await candles(db) == before
 
@@ -209,7 +206,7 @@ async def test_what_is_interrupted_between_steps_goes_on_from_there(deploy: Depl
         await align(db, planned, progress=stop)
     rest = await plan_alignment(db)
     done = int(share * len(planned.steps))
-    assert not_computing(rest.steps) == not_computing(planned.steps[done:])
+    assert rest.steps == planned.steps[done:]
     assert (await align(db, rest)).steps == ()
     await check(db)
     assert await candles(db) == before
@@ -344,27 +341,31 @@ async def test_another_revision_is_asked_for_first(deploy: Deploy) -> None:
         await plan_alignment(db)
 
 
-async def test_a_retention_that_refreshes_forbid_is_left_out_and_the_rows_stay(deploy: Deploy) -> None:
-    db = await deploy(Edition.APACHE)
-    await execute(db, "INSERT INTO retention_overrides VALUES ('trade_snapshots', INTERVAL '1 day', now())")
-    left = await brought_up(db)
-    assert (left.steps, [one.what for one in left.left]) == ((), ["drop rows of trade_snapshots after 1 day"])
-    assert "trade_candles_1m is refreshed over the last 60 hours" in left.left[0].why
-    assert "trade_snapshots" not in await on(db, retention_policies)
-    assert len(await rows(db)) == len(AGES)
-    async with db.begin() as store:
-        await store.maintenance.set_retention("trade_snapshots", 20 * DAY)
-    assert await plan_alignment(db) == AlignmentPlan(edition=Edition.COMMUNITY, steps=(), left=())
-    await check(db)
-
-
-async def test_a_deploy_does_not_set_a_retention_that_refreshes_forbid(deploy: Deploy) -> None:
-    db = await deploy(Edition.APACHE)
-    await execute(db, "INSERT INTO retention_overrides VALUES ('trade_snapshots', INTERVAL '1 day', now())")
-    await on(db, lambda connection: migrations.downgrade(connection, "0005"))
-    assert (await on(db, retention_policies))["trade_snapshots"].drop_after == DAY  # no aggregate was there
+async def test_a_retention_that_refreshes_forbid_is_left_out_and_the_rows_stay(committed_db: Database) -> None:
+    db = committed_db
+    skip_without(await on(db, server.edition), Feature.AGGREGATES)
+    async with db.engine.connect() as connection:
+        autonomous = await connection.execution_options(isolation_level="AUTOCOMMIT")
+        await autonomous.execute(
+            text(
+                "CREATE MATERIALIZED VIEW tick_hours WITH (timescaledb.continuous) AS SELECT symbol_id,"
+                " time_bucket('1 hour', timestamp) AS hour, count(*) FROM ticks GROUP BY 1, 2 WITH NO DATA"
+            )
+        )
+    await execute(
+        db,
+        "SELECT add_continuous_aggregate_policy('tick_hours', INTERVAL '2 days', INTERVAL '1 hour', INTERVAL '1 day')",
+        "SELECT remove_retention_policy('ticks')",
+        "INSERT INTO retention_overrides VALUES ('ticks', INTERVAL '1 day', now())",
+    )
+    (left,) = (one for one in (await brought_up(db)).left if one.what == "drop rows of ticks after 1 day")
+    assert "tick_hours is refreshed over the last 2 days" in left.why
+    await on(db, lambda connection: migrations.downgrade(connection, "0006"))
     await migrations.deploy(db)
-    assert "trade_snapshots" not in await on(db, retention_policies)
+    assert "ticks" not in await on(db, retention_policies)
+    async with db.begin() as store:
+        await store.maintenance.set_retention("ticks", 20 * DAY)
+    assert (await plan_alignment(db)).steps == ()
 
 
 async def test_what_was_set_while_the_server_ran_no_jobs_is_what_its_job_does(deploy: Deploy) -> None:
@@ -384,14 +385,13 @@ async def test_what_was_changed_by_hand_is_mended(committed_db: Database) -> Non
         committed_db,
         "SELECT remove_retention_policy('ticks')",
         "SELECT set_chunk_time_interval('ticks', INTERVAL '3 hours')",
-        "SELECT remove_retention_policy('trade_snapshots')",
-        "SELECT add_retention_policy('trade_snapshots', INTERVAL '30 days')",
+        "SELECT delete_job(job_id) FROM timescaledb_information.jobs WHERE config ->> 'table' = 'trade_snapshots'"
+        " AND proc_name = 'arbstore_keep_candles'",
     )
     assert [step.what for step in (await plan_alignment(committed_db)).steps] == [
         "let new chunks of ticks be of 1 hour, not 3 hours",
-        "compute trade_candles_1m of the rows that are there",
         "drop rows of ticks after 7 days",
-        "drop no rows of trade_snapshots any more; drop rows of trade_snapshots after 3 days",
+        "drop rows of trade_snapshots after 3 days, by arbstore_keep_candles every 5 minutes",
     ]
     assert (await brought_up(committed_db)).steps == ()
     await check(committed_db)

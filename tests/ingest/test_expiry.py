@@ -40,7 +40,7 @@ async def ages_left(db: Database) -> list[int]:
 async def is_empty(db: Database) -> bool:
     async with db.begin() as store:
         stats = await store.maintenance.stats()
-        return not await store.exchanges.all() and sum(one.rows for one in stats) == 0
+        return not await store.exchanges.all() and sum(one.rows for one in stats if one.table != "ledger") == 0
 
 
 async def kept(db: Database) -> dict[str, timedelta | None]:

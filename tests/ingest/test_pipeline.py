@@ -185,7 +185,7 @@ async def test_ticks_and_candles_of_lean_are_stored(db: Database, recordings: Pa
     assert {kind: result.given for kind, result in report.total.results.items()} == {"ticks": 1164, "candles": 1350}
     async with db.begin() as store:
         ticks = await store.ticks.history("OANDA_FOREX", "EUR", "USD")
-        candles = await store.candles.history("OANDA_FOREX", "EUR", "USD", "1m")
+        candles = await store.candles.history("OANDA_FOREX", "EUR", "USD", "1m", origin="mid")
     assert (ticks[0].bid, ticks[0].ask) == (1.38817, 1.38884)
     assert (candles[0].open, candles[0].volume) == (1.38718, None)
     assert candles[0].timestamp == datetime(2014, 5, 5, tzinfo=UTC)
@@ -366,3 +366,14 @@ async def test_the_total_is_the_sum_of_the_files(db: Database, recordings: Path)
 def test_an_offset_of_a_day_is_none() -> None:
     with pytest.raises(ConfigurationError, match="less than a day"):
         IngestOptions(utc_offset=timedelta(days=1))
+
+
+async def test_rows_that_come_too_late_for_their_candle_are_reported(db: Database, tmp_path: Path) -> None:
+    async def add(*numbers: int) -> IngestReport:
+        path = write(tmp_path / "late.jsonl", *(trade(t=number, T=1723161501274 + number) for number in numbers))
+        return await ingest(db, [path], historic(exchange="BINANCE_FUTURES"))
+
+    assert (await add(1, 2)).total.results["trades"].too_late == 0
+    async with db.begin() as store:
+        await store.maintenance.cleanup()
+    assert (await add(3, 4, 5)).total.results["trades"] == InsertResult(3, 3, 0, too_late=3, too_late_minutes=1)

@@ -175,11 +175,14 @@ async def test_the_printed_ddl_makes_the_same_schema(empty_db: Database) -> None
 )
 def test_each_edition_has_its_own_ddl(edition: Edition, extension: int, hypertables: int, policies: int) -> None:
     ddl = migrations.ddl(edition)
-    assert ddl.count("CREATE TABLE") == len(Base.metadata.tables) + 1  # Alembic's own
+    # Alembic's own, the first table of candles, and candle_rollups.
+    assert ddl.count("CREATE TABLE") == len(Base.metadata.tables) + 3
     assert ddl.count("CREATE EXTENSION IF NOT EXISTS timescaledb") == extension
-    assert ddl.count("SELECT create_hypertable(") == hypertables
-    assert ddl.count("create_default_indexes => false") == hypertables
+    former = 2 if hypertables else 0
+    assert ddl.count("SELECT create_hypertable(") == hypertables + former
+    assert ddl.count("create_default_indexes => false") == hypertables + former
     assert ddl.count("SELECT add_retention_policy(") == policies
+    assert ddl.count("SELECT add_job(") == (2 if policies else 0)
 
 
 def test_the_printed_ddl_has_single_percent_signs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -234,7 +237,7 @@ async def test_an_edition_can_be_forced(empty_db: Database) -> None:
 
 def test_every_time_series_declares_its_hypertable() -> None:
     ordinary = {table.name for table in Base.metadata.sorted_tables if declared(table) is None}
-    assert ordinary == {"exchanges", "retention_overrides", "symbols"}
+    assert ordinary == {"exchanges", "late_minutes", "ledger", "retention_overrides", "symbols"}
 
 
 async def test_autogenerate_writes_the_operations_that_a_new_table_declares(

@@ -9,10 +9,11 @@ import pytest
 from sqlalchemy import select, text
 
 from arbstore.database import Database, Store
+from arbstore.kinds import KINDS
 from arbstore.postgres import copying
 from arbstore.records import BookTicker, Candle, Opportunity, OrderFlow, Snapshot, Symbol, Tick, columns
 from tests.conftest import NOON
-from tests.records.samples import TABLES
+from tests.records.samples import SERVICES, TABLES
 from tests.services.cases import Case, every_series, open_market
 
 MANY = 600  # enough rows for a COPY
@@ -60,7 +61,7 @@ async def test_other_tasks_run_while_rows_are_encoded(encode: str) -> None:
 @every_series
 async def test_many_rows_of_every_series_are_copied_with_and_without_nulls(store: Store, case: Case) -> None:
     market, table = await open_market(store), TABLES[case.kind]
-    empty: dict[str, Any] = {column.name: None for column in table.c if column.nullable}
+    empty: dict[str, Any] = {column.name: None for column in KINDS[SERVICES[case.kind]].columns if column.nullable}
     moments = [NOON + timedelta(hours=number) for number in range(MANY)]
     rows = [case.row(market, at, **(empty if number % 3 else {})) for number, at in enumerate(moments)]
     given = columns(case.kind, rows)

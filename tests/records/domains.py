@@ -18,6 +18,7 @@ from arbstore.records import (
     Listing,
     Opportunity,
     OrderFlow,
+    Origin,
     Record,
     Side,
     SymbolType,
@@ -156,6 +157,8 @@ def _choice(accepted: tuple[tuple[Any, Any], ...]) -> Domain:
 SIDE = _choice(
     (("buy", Side.BUY), ("BUY", Side.BUY), ("Sell", Side.SELL), (OldSide.BUY, Side.BUY), (PlainSide.SELL, Side.SELL))
 )
+ORIGIN = _choice((*((origin, origin) for origin in Origin if not origin.is_made), ("MARK", Origin.MARK)))
+FLAG = Domain(((True, True), (False, False)), (1, 0, "true", "", [], NOW))
 STATUS = _choice((("RUNNING", CollectorState.RUNNING), *((state, state) for state in CollectorState)))
 SYMBOL_TYPE = _choice((("perpetual", SymbolType.PERPETUAL), *((kind, kind) for kind in SymbolType)))
 
@@ -186,7 +189,14 @@ DOMAINS: dict[type[Record], dict[str, Domain]] = {
     | {"event_type": TEXT.or_none, "use_case": TEXT.or_none},
     # The prices of a candle bound each other: test_batches.py has those that no candle may have.
     Candle: _SYMBOL
-    | {"timeframe": TIMEFRAME, "volume": QUANTITY.or_none, "vwap": PRICE.or_none, "num_trades": COUNT.or_none}
+    | {
+        "timeframe": TIMEFRAME,
+        "origin": ORIGIN,
+        "is_closed": FLAG.or_none,
+        "volume": QUANTITY.or_none,
+        "vwap": PRICE.or_none,
+        "num_trades": COUNT.or_none,
+    }
     | dict.fromkeys(("open", "high", "low", "close"), PRICE._replace(takes=())),
     Listing: {"symbol_base": TICKER, "symbol_quote": TICKER, "exchange_symbol": KEY_TEXT, "symbol_type": SYMBOL_TYPE}
     | {"expiry": INSTANT.or_none, "contract_size": PRICE.or_none, "is_active": FLAG}

@@ -122,7 +122,7 @@ SAMPLES: dict[type[Snapshot], Snapshot] = {
             timestamp=NOON,
             created_at=RECEIVED,
             symbol_id=1,
-            timeframe="1m",
+            timeframe="1s",
             open=2.0,
             high=4.0,
             low=1.0,
@@ -130,6 +130,7 @@ SAMPLES: dict[type[Snapshot], Snapshot] = {
             volume=10.0,
             vwap=2.5,
             num_trades=42,
+            is_closed=True,
         ),
     )
 }

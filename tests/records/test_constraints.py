@@ -53,7 +53,7 @@ def edges(kind: type[Snapshot], name: str) -> Iterable[Any]:
         return EDGES
     if isinstance(column, Numeric):
         return DECIMALS
-    return INTEGERS if column.python_type is int else ("buy", "sell", "hold", "running", "")
+    return INTEGERS if column.python_type is int else ("buy", "sell", "hold", "running", "feed", "")
 
 
 CHECKED = {kind: checked_columns(kind) for kind in SAMPLES}
@@ -86,7 +86,7 @@ def test_every_number_and_every_choice_of_every_table_is_checked() -> None:
     def wanted(kind: type[Snapshot], name: str) -> bool:
         column = TABLES[kind].c[name]
         number = isinstance(column.type, Double | Numeric) or name in {"duration_ms", "window_seconds", "num_trades"}
-        return number or name in {"side", "status"}
+        return number or name in {"side", "status", "origin"}
 
     for kind, checked in CHECKED.items():
         assert checked == [column.name for column in TABLES[kind].c if wanted(kind, column.name)], kind

@@ -5,7 +5,7 @@ from decimal import Decimal
 from typing import Any
 
 from arbstore.errors import ValidationError
-from arbstore.records import Listing, Record, SymbolType, columns
+from arbstore.records import Listing, Origin, Record, SymbolType, columns
 from tests.records.domains import DOMAINS, FIELDS, Domain
 from tests.records.samples import SAMPLES, field_names, mapping, place, refusal, with_fields
 
@@ -13,7 +13,7 @@ LISTING = Listing(symbol_base="BTC", symbol_quote="USDT", exchange_symbol="BTCUS
 EXAMPLES: tuple[Record, ...] = (*SAMPLES.values(), LISTING)
 RECORDS = {type(example): example for example in EXAMPLES}
 BALANCES = ("locked_balance", "frozen_balance", "borrowing_balance", "interest_balance")
-DEFAULTS = {"is_active": True, **dict.fromkeys(BALANCES, Decimal(0))}
+DEFAULTS = {"is_active": True, "origin": Origin.FEED, **dict.fromkeys(BALANCES, Decimal(0))}
 
 
 def every_field() -> Iterator[tuple[type[Record], str, Domain, Record]]:

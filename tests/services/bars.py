@@ -10,7 +10,7 @@ from math import fsum, isclose
 from typing import NamedTuple
 
 from arbstore.database import Store
-from arbstore.records import BookTicker, CandleSource, Side, StoredCandle, Symbol, Trade
+from arbstore.records import BookTicker, Origin, Side, StoredCandle, Symbol, Trade
 
 PAIR = ("BINANCE_SPOT", "BTC", "USDT")
 MICROSECOND = timedelta(microseconds=1)
@@ -22,7 +22,7 @@ FOREVER = datetime(2000, 1, 1, tzinfo=UTC), datetime(2099, 1, 1, tzinfo=UTC)
 
 
 class Bar(NamedTuple):
-    """A candle, as far as its source says it."""
+    """A candle, as far as its rows say it."""
 
     timestamp: datetime
     open: float
@@ -88,9 +88,9 @@ def bar(begin: datetime, rows: Sequence[Row]) -> Bar:
     )
 
 
-async def rows_of(store: Store, symbol: Symbol, source: CandleSource) -> list[Row]:
+async def rows_of(store: Store, symbol: Symbol, origin: Origin) -> list[Row]:
     """Return what is stored of the symbol, in the order of its table."""
-    if source is CandleSource.TRADES:
+    if origin is Origin.TRADES:
         trades = await store.trades.history_by_id(symbol.id)
         return [Row(trade.timestamp, trade.created_at, trade.price, trade.quantity) for trade in trades]
     quotes = await store.book_tickers.history_by_id(symbol.id)
@@ -158,8 +158,8 @@ def hard_quotes(symbol: Symbol, start: datetime) -> list[BookTicker]:
     ]
 
 
-async def assert_right(store: Store, symbol: Symbol, rows: Sequence[Row], source: CandleSource, *frames: str) -> None:
+async def assert_right(store: Store, symbol: Symbol, rows: Sequence[Row], origin: Origin, *frames: str) -> None:
     """The candles of the timeframes, of all by default, are those of the rows."""
     for timeframe in frames or BEGINS:
-        found = await store.candles.history_by_id(symbol.id, timeframe=timeframe, source=source)
+        found = await store.candles.history_by_id(symbol.id, timeframe=timeframe, origin=origin)
         assert_same(seen(found), bars(rows, timeframe))

@@ -71,7 +71,7 @@ class Case:
         parts: Mapping[type[Snapshot], tuple[str, Any, Any]] = {
             Balance: ("asset_name", "ETH", "USDT"),
             CollectorStatus: ("collector", "ws-1", "ws-2"),
-            Candle: ("timeframe", "1m", "5m"),
+            Candle: ("timeframe", "1s", "7s"),
             OrderFlow: ("window_seconds", 60, 300),
         }
         return parts.get(self.kind)

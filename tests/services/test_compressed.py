@@ -88,7 +88,7 @@ async def test_late_rows_reach_a_compressed_chunk_and_none_is_lost_or_doubled(
 
     changed = {number: case.other(market, rows[number].timestamp) for number in range(0, ROWS, 3)}
     same = [rows[number] for number in range(1, ROWS, 3)]
-    new = [case.row(market, row.timestamp + SECOND / 2) for row in rows[::7]]
+    new = [case.row(market, row.timestamp + ROWS * SECOND) for row in rows[::7]]
     async with committed_db.begin() as store:
         late = [*changed.values(), *same, *new]
         assert (await case.service(store).insert(late)).written == len(late)

@@ -68,7 +68,7 @@ async def test_a_limit_is_filled_however_far_the_newest_rows_lie_apart(
     """Two in the last chunks, two where is looked next, two in none of those."""
     hypertable = declared(case.service(store).table)
     assert hypertable is not None
-    now = datetime.now(UTC)
+    now = datetime.now(UTC).replace(microsecond=0)  # candles begin with a second
     back = [0, 1, 10, 11, 50, 51]
     moments = [now - chunks * hypertable.chunk_interval for chunks in reversed(back)]
     await case.service(store).insert([case.row(market, moment) for moment in moments])
@@ -234,7 +234,7 @@ async def test_all_parts_of_a_symbol_come_in_one_order_where_they_share_an_insta
     store: Store, market: Market
 ) -> None:
     units = [f"{count}{unit}" for count in (1, 2, 3, 5, 15, 30) for unit in "smhd"]
-    moments = [NOON, NOON + MINUTE]
+    moments = [NOON - timedelta(hours=12), NOON + timedelta(hours=12)]
     await store.candles.insert(
         [Case(Candle).row(market, moment, timeframe=unit) for moment in moments for unit in units]
     )

@@ -9,10 +9,11 @@ from sqlalchemy import func, select, text
 
 from arbstore.database import Database, Store
 from arbstore.errors import UnknownExchangeError, UnknownSymbolError, ValidationError
+from arbstore.kinds import KINDS
 from arbstore.postgres.upsert import InsertResult
 from arbstore.records import Balance, BookTicker, CollectorStatus, Opportunity, Trade
 from tests.conftest import NOON
-from tests.records.samples import TABLES, mapping, with_fields
+from tests.records.samples import SERVICES, TABLES, mapping, with_fields
 from tests.services.cases import Case, Market, every_path, every_path_and_decimals, every_series, open_market
 
 MINUTE = timedelta(minutes=1)
@@ -32,16 +33,20 @@ async def test_every_field_comes_back_as_it_was_given(store: Store, market: Mark
 
 @every_path_and_decimals
 async def test_fields_that_may_be_none_come_back_as_none(store: Store, market: Market, case: Case) -> None:
-    empty: dict[str, Any] = {column.name: None for column in TABLES[case.kind].c if column.nullable}
+    empty: dict[str, Any] = dict.fromkeys(nullable(case))
     row = case.row(market, **empty)
     await case.service(store).insert([row])
     assert await case.history(store) == [case.expected(market, row)]
 
 
+def nullable(case: Case) -> list[str]:
+    return [column.name for column in KINDS[SERVICES[case.kind]].columns if column.nullable]
+
+
 @every_path_and_decimals
 async def test_mappings_are_written_as_records_are(store: Store, market: Market, case: Case) -> None:
     rows = [case.row(market), case.row(market, NOON + MINUTE)]
-    assert await case.service(store).insert(mapping(row) for row in rows) == (2, 2, 0)
+    assert await case.service(store).insert(mapping(row) for row in rows) == InsertResult(2, 2, 0)
     assert await case.history(store) == [case.expected(market, row) for row in rows]
 
 
@@ -57,7 +62,7 @@ async def test_a_later_write_wins_over_an_earlier_one_in_every_column(store: Sto
     rows = [case.row(market), case.row(market, NOON + MINUTE)]
     await case.service(store).insert(rows)
     received = NOON + timedelta(seconds=30)
-    empty: dict[str, Any] = {column.name: None for column in TABLES[case.kind].c if column.nullable}
+    empty: dict[str, Any] = dict.fromkeys(nullable(case))
     for changed in (case.other(market, created_at=received), case.row(market, **empty)):
         assert await case.service(store).insert([changed]) == InsertResult(1, 1, 0)
         assert await case.history(store) == [case.expected(market, row) for row in (changed, rows[1])]
@@ -76,7 +81,7 @@ async def test_a_bad_row_keeps_the_whole_batch_out(store: Store, market: Market,
 async def test_a_refused_batch_leaves_the_transaction_usable(store: Store, market: Market, case: Case) -> None:
     with pytest.raises(ValidationError):
         await case.service(store).insert([case.row(market), {}])
-    assert await case.service(store).insert([case.row(market)]) == (1, 1, 0)
+    assert await case.service(store).insert([case.row(market)]) == InsertResult(1, 1, 0)
 
 
 @every_path
@@ -115,7 +120,7 @@ async def test_created_at_is_the_servers_clock_where_it_is_not_given(store: Stor
 async def test_what_was_read_back_can_be_written_again(store: Store, market: Market) -> None:
     await store.book_tickers.insert([Case(BookTicker).row(market)])
     rows = await store.book_tickers.latest()
-    assert await store.book_tickers.insert(rows) == (1, 1, 0)
+    assert await store.book_tickers.insert(rows) == InsertResult(1, 1, 0)
     assert await store.book_tickers.latest() == rows
 
 

@@ -66,7 +66,7 @@ async def test_the_newest_row_of_each_series_in_the_order_of_their_names(
 @every_path
 async def test_series_whose_newest_rows_lie_far_apart_are_all_found(store: Store, market: Market, case: Case) -> None:
     """Some in the last chunks, some where is looked next, some in none of those."""
-    now = datetime.now(UTC)
+    now = datetime.now(UTC).replace(microsecond=0)  # candles begin with a second
     interval = declared(case.service(store).table)
     assert interval is not None
     newest = {
@@ -151,7 +151,7 @@ async def test_inactive_exchanges_are_left_out(store: Store, market: Market, cas
 
 @every_path
 async def test_what_is_older_than_max_age_is_left_out(store: Store, market: Market, case: Case) -> None:
-    now = datetime.now(UTC)
+    now = datetime.now(UTC).replace(microsecond=0)  # candles begin with a second
     fresh, stale = case.row(market, now - MINUTE), case.row(market, now - 2 * MINUTE, market.perpetual)
     await case.service(store).insert([fresh, stale, case.row(market, now - 10 * MINUTE)])
     assert len(await case.latest(store, max_age=3 * MINUTE)) == 2
@@ -161,7 +161,7 @@ async def test_what_is_older_than_max_age_is_left_out(store: Store, market: Mark
 
 @every_path
 async def test_a_clock_that_is_ahead_is_not_stale(store: Store, market: Market, case: Case) -> None:
-    ahead = case.row(market, datetime.now(UTC) + MINUTE)
+    ahead = case.row(market, datetime.now(UTC).replace(microsecond=0) + MINUTE)
     await case.service(store).insert([ahead])
     assert await case.latest(store, max_age=timedelta(microseconds=1)) == [case.expected(market, ahead)]
 

@@ -87,7 +87,11 @@ def _report(report: IngestReport) -> Iterator[str | Table]:
     total = report.total
     yield show.table(map(_file_row, report.files))
     if total.results:
-        yield show.table({"rows": kind, **result._asdict()} for kind, result in sorted(total.results.items()))
+        shown = ("given", "written", "superseded")
+        rows = (
+            {"rows": kind} | dict(zip(shown, result, strict=False)) for kind, result in sorted(total.results.items())
+        )
+        yield show.table(rows)
     yield from _notes(total)
     for file in report.files:
         yield from (f"malformed: {file.path.name}, line {bad.line}: {bad.reason}" for bad in file.first_bad)
@@ -108,6 +112,10 @@ def _notes(total: Counts) -> Iterator[str]:
         yield f"no market data: {count:,} lines: {reason}"
     if total.dated_locally:
         yield f"dated by the recorder's clock, because the exchange sent no time: {total.dated_locally:,} book tickers"
+    for kind, result in sorted(total.results.items()):
+        if result.too_late:
+            rows, minutes = f"{result.too_late:,} {kind.replace('_', ' ')}", f"{result.too_late_minutes:,} minutes"
+            yield f"too late for candles, which stay as they are because their other rows are gone: {rows} of {minutes}"
     for table, count in sorted(total.expired.items()):
         yield f"older than the retention of {table}, and gone after the next cleanup: {count:,} rows"
     for table in total.lifted:

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from arbstore.migrations import Deployment
 
 _TABLE = ("table", "kind", "chunks", "chunk_interval", "retention", "enforced_by")
-_AGGREGATE = ("aggregate", "computed_until", "every", "last_refresh", "next_refresh", "failures")
 
 
 def upgrade(
@@ -81,7 +80,7 @@ def align(context: typer.Context, yes: _Yes = False, dry_run: _DryRun = False) -
     """Create what the server can do now and could not before.
 
     Use it after a move from plain PostgreSQL to TimescaleDB, or to its Community edition. Existing rows move into
-    chunks; retention policies, columnstores and candle views are created. It shows its steps and asks before it starts.
+    chunks; retention policies, columnstores and jobs are created. It shows its steps and asks before it starts.
     It can be interrupted and repeated. While a table's rows move, its readers and writers wait. It exits with 1 if a
     difference is left.
     """
@@ -130,8 +129,8 @@ def _status(found: Status) -> Iterator[str | Table]:
     yield show.table(found.tables, *_TABLE)
     if jobs := [_job_row(table) for table in found.tables if table.columnstore or table.failed is not None]:
         yield show.table(jobs)
-    if found.aggregates:
-        yield show.table(found.aggregates, *_AGGREGATE)
+    if found.candles:
+        yield show.table(found.candles, "origin", "made_until", "dropped_before", "late")
     yield from (f"not as declared: {one.what}; {one.remedy}" for one in found.drift)
     yield from _lacks(found)
 

@@ -12,8 +12,8 @@ import typer
 
 from arbstore.cli import show
 from arbstore.cli.command import answer, flags_of, option, parsed, run
-from arbstore.kinds import BOOK_TICKERS, CANDLES, KINDS, Kind
-from arbstore.records import BookTicker, CandleSource, Snapshot
+from arbstore.kinds import BOOK_TICKERS, KINDS, Kind
+from arbstore.records import BookTicker, Origin, Snapshot
 
 if TYPE_CHECKING:
     from arbstore.database import Database, Store
@@ -42,7 +42,7 @@ _Until = Annotated[datetime | None, option("TIME", "Before this time, written li
 _MaxAge = Annotated[timedelta | None, option("DURATION", "Leave out older rows: 5s, 30m, 3d.", read=show.read_duration)]
 _Kind = Annotated[str, typer.Argument(metavar="KIND", parser=parsed(read_kind), help="What to show.")]
 _SERIES = "EXCHANGE BASE QUOTE; for balances EXCHANGE ASSET, for collectors EXCHANGE COLLECTOR."
-_SOURCE = "For candles: as a feed sent them (default), or computed from rows."
+_ORIGIN = "For candles: as delivered (feed by default, mark, index, mid), or made here of trades or quotes."
 
 
 def latest(
@@ -76,7 +76,7 @@ def history(
     until: _Until = None,
     limit: Annotated[int | None, option("N", "Only the newest N rows; default 20, with --out all.", min=1)] = None,
     timeframe: _Timeframe = None,
-    source: Annotated[CandleSource | None, option(None, _SOURCE, case_sensitive=False)] = None,
+    origin: Annotated[Origin | None, option(None, _ORIGIN, case_sensitive=False)] = None,
     window_seconds: _Window = None,
     sell_exchange: Annotated[str | None, option("NAME", "For opportunities: the exchange to sell on.")] = None,
     out: Annotated[Path | None, option("FILE", "Write to this Parquet file (.parquet).", dir_okay=False)] = None,
@@ -90,16 +90,14 @@ def history(
     \b
     arbstore history BINANCE_SPOT BTC USDT --since 2024-08-08
     arbstore history candles BINANCE_SPOT BTC USDT --timeframe 1m
-    arbstore history candles BINANCE_SPOT BTC USDT --timeframe 4h --source trades
+    arbstore history candles BINANCE_SPOT BTC USDT --timeframe 4h --origin trades
     arbstore history balances BINANCE_SPOT USDT --limit 5
     arbstore history BINANCE_SPOT BTC USDT --since 2024-08-08 --out btc.parquet
     arbstore history trades --symbol-id 5
     """
     kind, words = _split(series or [])
     given = _given(context, kind, timeframe=timeframe, window_seconds=window_seconds, sell_exchange=sell_exchange)
-    if source is not None and kind is not CANDLES:
-        raise _has_none(kind, "--source")
-    window: dict[str, Any] = {"since": since, "until": until} | ({} if source is None else {"source": source})
+    window: dict[str, Any] = {"since": since, "until": until, **_given(context, kind, origin=origin)}
     if symbol_id is None:
         read, key = "history", _key(context, kind, words, given)
     elif not kind.of_symbols:
@@ -160,7 +158,7 @@ def _given(context: typer.Context, kind: Kind[Any, Any], **options: Any) -> dict
     """Return the options that were given; each must belong to the kind."""
     given = {name: value for name, value in options.items() if value is not None}
     for name in given:
-        if name not in kind.arguments:
+        if name not in (*kind.arguments, *kind.options):
             raise _has_none(kind, flags_of(context)[name])
     return given
 

@@ -14,11 +14,12 @@ from typing import TypeAlias
 from arbstore.database import Database
 from arbstore.errors import CleanupRunningError, DatabaseError
 from arbstore.records.rules import ago
-from arbstore.services.maintenance import Cleanup, Maintenance, removals
+from arbstore.services.maintenance import ORIGINS, Cleanup, Maintenance, removals
 from arbstore.services.retention import Ages, check_ages, time_series
 
 _ROWS_A_TRANSACTION = 10_000
 _RETRY = timedelta(minutes=1)
+_PATIENCE = timedelta(seconds=10)  # how long minutes wait for transactions that write their rows
 
 Progress: TypeAlias = Callable[[Cleanup], None]
 
@@ -69,10 +70,27 @@ async def serve(db: Database, every: timedelta, retention: Ages | None = None) -
         await asyncio.sleep(pause.total_seconds() - (time.monotonic() - began))
 
 
+async def _may_make(db: Database, table: str) -> bool:
+    """Close the minutes of trades or quotes; return whether the transactions that were writing them have ended."""
+    async with _transaction(db) as maintenance:
+        await maintenance.close_minutes(table)
+    deadline = time.monotonic() + _PATIENCE.total_seconds()
+    async with _transaction(db) as maintenance:
+        before = await maintenance.writers(table)
+    while before and time.monotonic() < deadline:
+        await asyncio.sleep(0.1)
+        async with _transaction(db) as maintenance:
+            before &= await maintenance.writers(table)
+    if before:
+        log.info("%s is still being written: the next cleanup makes its newest minutes", table)
+    return not before
+
+
 async def _clean(db: Database, table: str, retention: Ages | None, progress: Progress | None) -> Cleanup:
     done: Cleanup | None = None
     try:
-        async for done in removals(partial(_transaction, db), table, retention, _ROWS_A_TRANSACTION):
+        make = table in ORIGINS and await _may_make(db, table)
+        async for done in removals(partial(_transaction, db), table, retention, _ROWS_A_TRANSACTION, make=make):
             if progress is not None:
                 progress(done)
     finally:

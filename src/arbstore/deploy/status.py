@@ -7,12 +7,11 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import URL, Connection, inspect
 
-from alembic_timescaledb import Feature, aggregates, server
+from alembic_timescaledb import Feature, server
 from alembic_timescaledb.compare import missing
 from alembic_timescaledb.server import (
     ColumnstoreSize,
     Edition,
-    aggregate_freshness,
     columnstore_sizes,
     retention_policies,
 )
@@ -23,12 +22,12 @@ from arbstore.errors import translated
 from arbstore.models import Base
 from arbstore.records import Record
 from arbstore.services import retention
+from arbstore.services.maintenance import Watermark, watermarks
 
 _INSTEAD = {
     Feature.HYPERTABLES: "the tables are ordinary ones, and `arbstore db cleanup` deletes their old rows in batches",
-    Feature.RETENTION: "`arbstore db cleanup` does it, started by cron or run as a service",
+    Feature.RETENTION: "`arbstore db cleanup` does it, and makes the candles, started by cron or run as a service",
     Feature.COLUMNSTORE: "rows are not compressed; a shorter `arbstore db retention` saves space",
-    Feature.AGGREGATES: "`arbstore history candles` computes them from trades or quotes when asked",
 }
 
 
@@ -75,18 +74,6 @@ class TableStatus(Record, frozen=True, kw_only=True):
     columnstore: ColumnstoreStatus | None
 
 
-class AggregateStatus(Record, frozen=True, kw_only=True):
-    """One continuous aggregate. Times are None before the first refresh; `every` is None if nothing refreshes it."""
-
-    aggregate: str
-    over: str
-    computed_until: datetime | None
-    every: timedelta | None
-    last_refresh: datetime | None
-    next_refresh: datetime | None
-    failures: int
-
-
 class Status(Record, frozen=True, kw_only=True):
     """A server, and the state of the schema on it."""
 
@@ -97,7 +84,7 @@ class Status(Record, frozen=True, kw_only=True):
     revision: str | None
     head: str
     tables: tuple[TableStatus, ...]
-    aggregates: tuple[AggregateStatus, ...]
+    candles: tuple[Watermark, ...]
     drift: tuple[Drift, ...]
     lacks: tuple[Lack, ...]
 
@@ -119,7 +106,7 @@ def _status(connection: Connection) -> Status:
         revision=revision,
         head=head,
         tables=tuple(_tables(connection)),
-        aggregates=tuple(_aggregates(connection)),
+        candles=tuple(watermarks(connection)) if revision == head else (),
         drift=tuple(_drift(connection)) if revision == head else (),
         lacks=tuple(_lacks(connection)),
     )
@@ -159,14 +146,6 @@ def _columnstore(size: ColumnstoreSize | None) -> ColumnstoreStatus | None:
     ratio = None if size.ratio is None else round(size.ratio, 2)
     before, after = size.bytes_before, size.bytes_after
     return ColumnstoreStatus(chunks=size.in_columnstore, bytes_before=before, bytes_after=after, ratio=ratio)
-
-
-def _aggregates(connection: Connection) -> Iterator[AggregateStatus]:
-    found = aggregate_freshness(connection)
-    schema = inspect(connection).default_schema_name or "public"
-    for declared in aggregates(Base.metadata):
-        if (progress := found.get((schema, declared.name))) is not None:
-            yield AggregateStatus(aggregate=declared.name, over=declared.source.name, **progress._asdict())
 
 
 def _drift(connection: Connection) -> Iterator[Drift]:

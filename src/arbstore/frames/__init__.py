@@ -37,9 +37,9 @@ _ROWS_A_BATCH = 65_536  # of records, which are in memory anyway
 
 
 class CandleWindow(Window, total=False):
-    """A Window of candles; `source` is `feed`, `trades` or `quotes`."""
+    """A Window of candles; `origin` is one of Origin, by default `feed`."""
 
-    source: str | Enum
+    origin: str | Enum
 
 
 class Selection(CandleWindow, total=False):
@@ -201,7 +201,7 @@ class Frames(Generic[F]):
 
     def _needs_records(self, query: HistoryQuery) -> bool:
         """Whether the rows come from the service: made candles, and rows that other connections cannot see."""
-        return query.source is not None or self._source.is_borrowed
+        return query.computed or self._source.is_borrowed
 
     async def _frame(self, shape: Shape, batches: Iterable[pa.RecordBatch]) -> F:
         """Return the frame of the batches. If they are an iterator, its work is done in the thread too."""

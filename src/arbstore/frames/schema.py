@@ -13,19 +13,20 @@ from typing import Any
 
 import pyarrow as pa  # type: ignore[import-untyped] # it has no types
 import pyarrow.compute as pc  # type: ignore[import-untyped] # it has no types
-from sqlalchemy import BigInteger, Column, DateTime, Double, Integer, SmallInteger
+from sqlalchemy import BigInteger, Boolean, Column, DateTime, Double, Integer, SmallInteger
 
 from arbstore.errors import ValidationError
 from arbstore.kinds import Kind
 
 _NAMES = ("exchange", "symbol_base", "symbol_quote", "exchange_symbol")
-_REPEATED = {*_NAMES, "asset_name", "collector", "timeframe", "side", "status", "event_type", "use_case"}
+_REPEATED = {*_NAMES, "asset_name", "collector", "origin", "timeframe", "side", "status", "event_type", "use_case"}
 _DIGITS = 38
 
 # The first that fits: SmallInteger and BigInteger are Integers.
 _TYPES: dict[type[Any], pa.DataType] = {
     DateTime: pa.timestamp("us", tz="UTC"),
     Double: pa.float64(),
+    Boolean: pa.bool_(),
     SmallInteger: pa.int16(),
     BigInteger: pa.int64(),
     Integer: pa.int32(),
@@ -39,7 +40,7 @@ def schema_of(kind: Kind[Any, Any], *, exact: bool) -> pa.Schema:
     """
     names = _NAMES if kind.of_symbols else _NAMES[:1]
     fields = [pa.field(name, _type_of_text(name), nullable=False) for name in names]
-    return pa.schema(fields + [_field(kind, column, exact=exact) for column in kind.table.c])
+    return pa.schema(fields + [_field(kind, column, exact=exact) for column in kind.columns])
 
 
 def _field(kind: Kind[Any, Any], column: Column[Any], *, exact: bool) -> pa.Field:

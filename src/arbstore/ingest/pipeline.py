@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import UTC, date, datetime, timedelta
+from dataclasses import dataclass, replace
+from datetime import datetime
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -19,7 +19,7 @@ from arbstore.ingest.reading import Format, MalformedLineError, Row
 from arbstore.ingest.registry import Registry
 from arbstore.ingest.report import ExpiredRows, ExpiredRowsError, FileReport, IngestReport
 from arbstore.kinds import KINDS
-from arbstore.records import CandleSource, Listing, columns
+from arbstore.records import Listing, columns
 from arbstore.records.reference import enum_value
 
 if TYPE_CHECKING:  # the command line imports this module for its help, and must not wait for SQLAlchemy
@@ -28,7 +28,6 @@ if TYPE_CHECKING:  # the command line imports this module for its help, and must
     from arbstore.services.retention import Retention
 
 _ROWS_A_BATCH = 50_000  # bounds the memory to some 40 MB
-_CANDLES = {"trades": CandleSource.TRADES, "book_tickers": CandleSource.QUOTES}
 
 Progress: TypeAlias = Callable[[Path, int, int], None]
 Numbered: TypeAlias = tuple[int, Row]  # a row and its line
@@ -40,8 +39,7 @@ async def ingest(
     """Write the rows of the files, and return what became of every line.
 
     Each file is one transaction: if it fails, nothing of it is written, but the files before it stay. Ingesting a file
-    again leaves the same rows. Old trades and quotes are rolled up into candles in the same transaction, if the server
-    no longer does that. `progress` gets the file, how many of its bytes are read, and its size.
+    again leaves the same rows. `progress` gets the file, how many of its bytes are read, and its size.
 
     Raises MalformedLineError unless `skip_bad` is set, and ExpiredRowsError for rows that are older than the retention
     of their table unless `expired` allows them. Raises UnknownFormatError; UnknownSymbolError for a symbol that is in
@@ -104,7 +102,6 @@ class _Import:
                 while batch := await _uninterrupted(reader):
                     await writer.write(batch)
                     self.progress(path, file.items.position, size)
-                await writer.roll_up()
         self.progress(path, size, size)
         return report
 
@@ -169,8 +166,6 @@ class _Writer:
     reader: _Reader
     expired: Expired
     retention: Mapping[str, Retention]
-    # The first and the last time of each day, so that one old row does not roll up all days after it.
-    days: dict[str, dict[date, tuple[datetime, datetime]]] = field(default_factory=dict)
 
     async def write(self, batch: list[Numbered]) -> None:
         kinds: dict[str, list[Numbered]] = {}
@@ -181,15 +176,6 @@ class _Writer:
             raise ExpiredRowsError(self.reader.report.path, found)
         for kind, rows in kinds.items():
             self.reader.report.add_result(kind, await self._insert(kind, rows))
-
-    async def roll_up(self) -> None:
-        """Store the candles of each day's minutes, where the server does not make them."""
-        for kind, days in self.days.items():
-            before = await self.store.candles.unrefreshed_before(_CANDLES[kind])
-            for first, last in sorted(days.values()):
-                if before is not None and first < before:
-                    until = _minute(min(last, before)) + timedelta(minutes=1)
-                    await self.store.candles.roll_up(_CANDLES[kind], _minute(first), until)
 
     async def _identify(self, line: int, row: Row) -> bool:
         for column, owner in row.owners:
@@ -228,10 +214,6 @@ class _Writer:
         report = self.reader.report
         report.dated_locally += sum(row.dated_locally for _, row in rows)
         report.expired += Counter(KINDS[kind].table.name for _ in self._old(kind, rows))
-        for at in (row.values["timestamp"] for _, row in rows if kind in _CANDLES):
-            days = self.days.setdefault(kind, {})
-            first, last = days.get(day := at.date(), (at, at))
-            days[day] = min(first, at), max(last, at)
         return result
 
     def _sound(self, rows: list[Numbered]) -> Iterator[Numbered]:
@@ -250,7 +232,3 @@ def _fault(row: Row) -> ValidationError | None:
     except ValidationError as error:
         return error
     return None
-
-
-def _minute(moment: datetime) -> datetime:
-    return moment.astimezone(UTC).replace(second=0, microsecond=0)

@@ -1,8 +1,8 @@
 """The schema: one class for each table. Reads and writes are in `services`."""
 
 from arbstore.models.base import Base
+from arbstore.models.ledger import LateMinute, Ledger
 from arbstore.models.reference import Exchange, RetentionOverride, Symbol
-from arbstore.models.rollups import CandleRollup
 from arbstore.models.series import (
     ArbitrageOpportunity,
     BalanceSnapshot,
@@ -21,10 +21,11 @@ __all__ = [
     "Base",
     "BookTickerSnapshot",
     "Candle",
-    "CandleRollup",
     "CollectorStatus",
     "Exchange",
     "FundingRateSnapshot",
+    "LateMinute",
+    "Ledger",
     "OrderFlowMetrics",
     "RetentionOverride",
     "Symbol",

@@ -20,7 +20,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import DeclarativeBase, mapped_column
 
-from alembic_timescaledb import Columnstore, Hypertable
+from alembic_timescaledb import Columnstore, Hypertable, RetentionJob
 
 
 class Base(DeclarativeBase):
@@ -83,7 +83,9 @@ def series_table(
     comment: str,
     chunk: timedelta,
     retention: timedelta | None = None,
+    retention_job: RetentionJob | None = None,
     columnstore: Columnstore | None = None,
 ) -> tuple[Any, ...]:
     """Return the `__table_args__` of a time series. Without `retention`, its rows are kept forever."""
-    return (*checks, {"comment": comment, "info": Hypertable(chunk, retention=retention, columnstore=columnstore).info})
+    hypertable = Hypertable(chunk, retention=retention, retention_job=retention_job, columnstore=columnstore)
+    return (*checks, {"comment": comment, "info": hypertable.info})

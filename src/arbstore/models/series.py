@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Integer, SmallInteger, Text
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Integer, SmallInteger, Text, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from alembic_timescaledb import Columnstore
+from alembic_timescaledb import Columnstore, RetentionJob
 from arbstore.models.base import (
     Base,
     Exact,
@@ -28,7 +28,10 @@ from arbstore.models.base import (
     one_of,
     series_table,
 )
-from arbstore.records import CollectorState, Side
+from arbstore.records import CollectorState, Origin, Side
+
+# It makes the minutes of rows into candles before it drops the rows.
+_KEEP_CANDLES = RetentionJob("arbstore_keep_candles", every=timedelta(minutes=5))
 
 
 class BookTickerSnapshot(Base):
@@ -41,6 +44,7 @@ class BookTickerSnapshot(Base):
         comment="best bid and ask",
         chunk=timedelta(minutes=30),
         retention=timedelta(days=3),
+        retention_job=_KEEP_CANDLES,
         columnstore=Columnstore(timedelta(hours=6), segment_by=["symbol_id"], order_by=["timestamp DESC"]),
     )
 
@@ -64,6 +68,7 @@ class TradeSnapshot(Base):
         comment="trades",
         chunk=timedelta(minutes=30),
         retention=timedelta(days=3),
+        retention_job=_KEEP_CANDLES,
         columnstore=Columnstore(
             timedelta(hours=6), segment_by=["symbol_id"], order_by=["timestamp DESC", "trade_id DESC"]
         ),
@@ -125,20 +130,26 @@ class Tick(Base):
 
 
 class Candle(Base):
-    """Candles as feeds deliver them. They are kept forever."""
+    """Candles that feeds deliver, and minutes made of trades and quotes. They are kept forever."""
 
     __tablename__ = "candles"
     __table_args__ = series_table(
         *above_zero("open", "high", "low", "close", "vwap"),
         *not_below_zero("volume"),
+        one_of("origin", list(Origin)),
         CheckConstraint("num_trades >= 0", name="num_trades"),
         CheckConstraint("low <= LEAST(open, close) AND high >= GREATEST(open, close)", name="range"),
         comment="open, high, low and close",
         chunk=timedelta(days=7),
-        columnstore=Columnstore(timedelta(days=30), segment_by=["symbol_id", "timeframe"], order_by=["timestamp DESC"]),
+        columnstore=Columnstore(
+            timedelta(days=30), segment_by=["symbol_id", "origin", "timeframe"], order_by=["timestamp DESC"]
+        ),
     )
 
     symbol_id: Mapped[SymbolKey]
+    origin: Mapped[str] = mapped_column(
+        Text, primary_key=True, comment="feed, mark, index, mid: as delivered; trades, quotes: made here"
+    )
     timeframe: Mapped[str] = mapped_column(Text, primary_key=True, comment="length of the bar: 1m, 1h, 1d")
     timestamp: Mapped[Timestamp] = mapped_column(comment="when the bar begins")
     open: Mapped[Real]
@@ -149,6 +160,10 @@ class Candle(Base):
     vwap: Mapped[Real | None]
     num_trades: Mapped[int | None] = mapped_column(BigInteger)
     created_at: Mapped[ReceivedAt]
+    is_closed: Mapped[bool] = mapped_column(server_default=text("true"), comment="the bar has ended")
+    rows_gone: Mapped[bool] = mapped_column(
+        server_default=text("false"), comment="it was made here, and cannot be made again"
+    )
 
 
 class BalanceSnapshot(Base):

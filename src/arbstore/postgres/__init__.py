@@ -10,4 +10,3 @@ class Lock(IntEnum):
     EXCHANGES = 0xC0E1FBB3  # arbstore.exchanges: held while the exchanges follow a list
     MIGRATIONS = 0x9E5A06A0  # arbstore.migrations: a second deploy waits for the first, then finds nothing to do
     RETENTION = 0xDF9AC81C  # arbstore.retention: shared by those that remove rows, exclusive to change a retention
-    ROLL_UP = 0x99DB6597  # arbstore.roll_up: held while minutes are stored

@@ -16,7 +16,7 @@ from struct import Struct
 from typing import Any, NamedTuple, TypeAlias
 
 import asyncpg
-from sqlalchemy import BigInteger, DateTime, Double, Integer, Numeric, SmallInteger, Table, Text
+from sqlalchemy import BigInteger, Boolean, DateTime, Double, Integer, Numeric, SmallInteger, Table, Text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 _ROWS_AT_ONCE = 1_000
@@ -33,6 +33,7 @@ class _Type(NamedTuple):
 
 
 _TYPES: Mapping[type, _Type] = {
+    Boolean: _Type("bool", "?"),
     SmallInteger: _Type("int2", "h"),
     Integer: _Type("int4", "i"),
     BigInteger: _Type("int8", "q"),

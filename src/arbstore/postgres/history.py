@@ -33,8 +33,8 @@ class HistoryQuery:
     """The rows of one series with `since <= timestamp < until`, oldest first; with `limit`, the newest that many.
 
     `series` has the values of the key's columns that name the series. `names` has what a stored record shows beside its
-    columns: the exchange, and the pair of a symbol. Every row shares both, so they are not sent with each row. `source`
-    is None for stored rows; candles that are made of other rows when they are read name their CandleSource here.
+    columns: the exchange, and the pair of a symbol. Every row shares both, so they are not sent with each row.
+    `computed` says that the rows are made when they are read, so that only the service can run the query.
     """
 
     kind: Kind[Any, Any]
@@ -43,7 +43,7 @@ class HistoryQuery:
     since: datetime | None = None
     until: datetime | None = None
     limit: int | None = None
-    source: str | None = None
+    computed: bool = False
 
     @classmethod
     def of(
@@ -85,7 +85,7 @@ def oldest_first(query: HistoryQuery) -> Select[Any]:
 
 def _rows(query: HistoryQuery) -> Select[Any]:
     table = query.kind.table
-    sent = [column for column in table.c if column.name not in query.series]
+    sent = [column for column in query.kind.columns if column.name not in query.series]
     conditions = [table.c[name] == value for name, value in query.series.items()]
     order: list[ColumnElement[Any]] = [table.c[name] for name in _order(table)]
     if query.limit is not None:

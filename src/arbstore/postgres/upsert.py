@@ -15,44 +15,65 @@ from typing import Any, NamedTuple
 import asyncpg
 from sqlalchemy import (
     Column,
+    ColumnElement,
+    DateTime,
     DefaultClause,
     FromClause,
     Insert,
+    Integer,
     MetaData,
+    Select,
     Table,
+    TableValuedAlias,
     and_,
     bindparam,
+    case,
     column,
     exists,
     func,
+    literal,
+    literal_column,
     or_,
     select,
+    true,
     tuple_,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, insert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from sqlalchemy.schema import CreateTable, DropTable
 
+from arbstore import models
 from arbstore.errors import translated
 from arbstore.postgres.copying import copy
 from arbstore.postgres.foreign_keys import checked_once
+from arbstore.records import Origin
 
 # Measured: with so many rows, COPY and its savepoint cost less than one statement over arrays.
 _WORTH_A_SAVEPOINT = 500
 # If keys exist already, a temporary table costs less than arrays only with so many rows.
 _WORTH_A_TABLE = 5_000
+# A transaction with an old snapshot may not see how far minutes are closed.
+_LEDGER = models.Ledger.__table__
+_CLOSED_UNTIL = case(
+    (func.current_setting("transaction_isolation") == "read committed", _LEDGER.c.closed_until),
+    else_=literal_column("TIMESTAMPTZ 'infinity'"),
+)
 _MAY_CREATE_TEMPORARY = select(func.has_database_privilege(func.current_database(), "TEMPORARY"))
 
 
 class InsertResult(NamedTuple):
     """The numbers of a batch's rows: `given` = `written` + `superseded`, the latter by a later row of the same key.
 
-    `written` also counts rows that were stored already with equal values (to PostgreSQL, -0.0 equals 0.0).
+    `written` also counts rows that were stored already with equal values (to PostgreSQL, -0.0 equals 0.0), and
+    unfinished candles that a stored complete one keeps out. `too_late` trades or quotes are stored, but the candles of
+    their minutes (`too_late_minutes`) stay as they are, because the minutes' other rows are gone.
     """
 
     given: int
     written: int
     superseded: int
+    too_late: int = 0
+    too_late_minutes: int = 0
 
     def __add__(self, other: object) -> InsertResult:
         """Return the counts of two batches added up."""
@@ -68,6 +89,8 @@ class _Rows(NamedTuple):
     """
 
     table: Table
+    makes: Origin | None
+    final: str | None
     columns: Mapping[str, Sequence[Any]]
     partly: frozenset[str]
     order: Sequence[int]
@@ -81,11 +104,21 @@ class _Rows(NamedTuple):
 
     def merged_from(self, given: FromClause) -> Insert:
         """Return the upsert that reads these rows from `given`, which has columns of the same names."""
-        return _merge(self.table, self.names, self.partly, given)
+        return _merge(self.table, self.names, self.partly, given, self.final)
 
 
-async def upsert(session: AsyncSession, table: Table, columns: Mapping[str, Sequence[Any]]) -> InsertResult:
+async def upsert(
+    session: AsyncSession,
+    table: Table,
+    columns: Mapping[str, Sequence[Any]],
+    *,
+    makes: Origin | None = None,
+    final: str | None = None,
+) -> InsertResult:
     """Insert or update rows in the session's transaction and return how many; the last row of a key wins.
+
+    A row in whose column `final` is false never replaces one that is final. `makes` is the origin of the candles that
+    are made of the rows.
 
     The columns have equal lengths and checked values (see `records.columns`). None becomes the server's default if
     the column has one. A row whose values are stored already is left alone, and counts as written. If an error is
@@ -101,16 +134,19 @@ async def upsert(session: AsyncSession, table: Table, columns: Mapping[str, Sequ
         if table.c[name].server_default is not None and (count := values.count(None))
     }
     given = {name: values for name, values in columns.items() if defaulted.get(name) != total}
-    rows = _Rows(table, given, frozenset(defaulted.keys() & given.keys()), _order(key))
+    order = _order(key, None if final is None else columns[final])
+    rows = _Rows(table, makes, final, given, frozenset(defaulted.keys() & given.keys()), order)
     with translated():
-        await _write(session, rows)
-    return InsertResult(total, len(rows.order), total - len(rows.order))
+        late = await _write(session, rows)
+    return InsertResult(total, len(rows.order), total - len(rows.order), *late)
 
 
-def _order(key: Sequence[Sequence[Any]]) -> Sequence[int]:
-    """Return the numbers of the rows, sorted by key; if rows have equal keys, only the last one's number."""
+def _order(key: Sequence[Sequence[Any]], final: Sequence[bool] | None) -> Sequence[int]:
+    """Return the numbers of the rows, sorted by key; if rows have equal keys, only that of the last (final) one."""
     # Two writers that upsert the same keys in different orders deadlock. An index also grows faster in its own order.
     order: Sequence[int] = range(len(key[0]))
+    if final is not None and not all(final):
+        order = sorted(order, key=final.__getitem__)
     for values in reversed(key):
         order = sorted(order, key=values.__getitem__)
     # Neighbours rarely have an equal last column (the time), so that few keys have to be compared in full.
@@ -122,7 +158,8 @@ def _order(key: Sequence[Sequence[Any]]) -> Sequence[int]:
     return [number for number in order if number not in superseded] if superseded else order
 
 
-async def _write(session: AsyncSession, rows: _Rows) -> None:
+async def _write(session: AsyncSession, rows: _Rows) -> Sequence[int]:
+    """Write the rows; return how many came too late for how many minutes, or nothing."""
     if len(rows.order) >= _WORTH_A_SAVEPOINT:
         connection = await session.connection(bind_arguments={"clause": rows.table})
         raw = await connection.get_raw_connection()
@@ -131,8 +168,25 @@ async def _write(session: AsyncSession, rows: _Rows) -> None:
             if not await _copied(connection, rows):
                 async with connection.begin_nested():
                     await _merge_into(connection, rows)
-            return
-    await session.execute(rows.merged_from(_unnested(rows.table, rows.names)), rows.arrays())
+            return () if rows.makes is None else await _marked(connection, rows.makes, rows.columns)
+    merged = rows.merged_from(_unnested(rows.table, rows.names))
+    if rows.makes is None:
+        await session.execute(merged, rows.arrays())
+        return ()
+    return tuple(
+        (await session.execute(_marking(rows.table, rows.names, rows.partly, rows.makes), rows.arrays())).one()
+    )
+
+
+async def _marked(connection: AsyncConnection, makes: Origin, columns: Mapping[str, Sequence[Any]]) -> Sequence[int]:
+    """Mark the minutes of late rows that were written already."""
+    times = columns["timestamp"]
+    until = await connection.scalar(select(_CLOSED_UNTIL).where(_LEDGER.c.origin == makes))
+    if min(times) >= until:
+        return ()
+    late = [number for number, time in enumerate(times) if time < until]
+    given = {name: [columns[name][number] for number in late] for name in ("symbol_id", "timestamp")}
+    return tuple((await connection.execute(select(_mark_late(literal(makes.value))), given)).one())
 
 
 async def _copied(connection: AsyncConnection, rows: _Rows) -> bool:
@@ -184,8 +238,25 @@ def _unnested(table: Table, names: tuple[str, ...]) -> FromClause:
     return func.unnest(*arrays).table_valued(*columns, name="given").render_derived()
 
 
+@lru_cache(maxsize=64)
+def _marking(table: Table, names: tuple[str, ...], partly: frozenset[str], makes: Origin) -> Select[Any]:
+    """Return one statement that writes the rows and marks late ones."""
+    written = _merge(table, names, partly, _unnested(table, names), None).returning(literal(1)).cte("written")
+    # The function must be called after the rows are written: only then does it see all that they waited for.
+    count = select(func.count().label("rows")).select_from(written).subquery("count")
+    late = _mark_late(case((count.c.rows >= 0, makes.value))).lateral()
+    return select(*late.c).select_from(count.join(late, true()))
+
+
+def _mark_late(makes: ColumnElement[str]) -> TableValuedAlias:
+    arrays = bindparam("symbol_id", type_=ARRAY(Integer)), bindparam("timestamp", type_=ARRAY(DateTime(timezone=True)))
+    return func.arbstore_mark_late(makes, *arrays).table_valued("too_late", "too_late_minutes", name="late")
+
+
 @lru_cache(maxsize=128)
-def _merge(table: Table, names: tuple[str, ...], partly: frozenset[str], given: FromClause) -> Insert:
+def _merge(
+    table: Table, names: tuple[str, ...], partly: frozenset[str], given: FromClause, final: str | None
+) -> Insert:
     defaults = {name: _default(table.c[name]) for name in partly}
     values = [func.coalesce(given.c[name], defaults[name]) if name in partly else given.c[name] for name in names]
     statement = insert(table).from_select(names, select(*values))
@@ -196,7 +267,10 @@ def _merge(table: Table, names: tuple[str, ...], partly: frozenset[str], given: 
         for name, new in kept.items()
         if name in names
     ]
-    return statement.on_conflict_do_update(index_elements=list(table.primary_key), set_=kept, where=or_(*differs))
+    may = or_(*differs)
+    if final is not None:
+        may &= statement.excluded[final] >= table.c[final]
+    return statement.on_conflict_do_update(index_elements=list(table.primary_key), set_=kept, where=may)
 
 
 def _default(column: Column[Any]) -> Any:

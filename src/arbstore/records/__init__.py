@@ -25,13 +25,12 @@ from arbstore.records.snapshots import (
     Tick,
     Trade,
 )
-from arbstore.records.timeframes import CandleSource, Timeframe
+from arbstore.records.timeframes import Origin, Timeframe
 
 __all__ = [
     "Balance",
     "BookTicker",
     "Candle",
-    "CandleSource",
     "CollectorState",
     "CollectorStatus",
     "Exchange",
@@ -40,6 +39,7 @@ __all__ = [
     "MarketType",
     "Opportunity",
     "OrderFlow",
+    "Origin",
     "Record",
     "Side",
     "Snapshot",

@@ -20,7 +20,10 @@ _INFINITY = math.inf
 _EARLIEST = datetime(1971, 1, 1, tzinfo=UTC)
 _LATEST = datetime(9999, 12, 30, tzinfo=UTC)  # a day from the end, for zones west of Greenwich
 BEGINNING = datetime.min.replace(tzinfo=UTC)
+END = datetime.max.replace(tzinfo=UTC)
 _TZINFO = attrgetter("tzinfo")
+_LENGTH = re.compile(r"([1-9][0-9]{0,5})([smhdw])")
+_SECONDS = {"w": 604_800, "d": 86_400, "h": 3_600, "m": 60, "s": 1}
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
 
@@ -170,9 +173,15 @@ def _is_storable(value: Decimal) -> bool:
     return isinstance(exponent, int) and exponent >= -1_000 and value.adjusted() < 60
 
 
-def _unit_lowered(value: str) -> str:
+def _spelled(value: str) -> str:
+    """Return a timeframe in its one spelling: 1h for 60m, 1d for 24h, 1w for 7d."""
     value = value.strip()
-    return value if value.endswith("M") else value.lower()  # 1M is a month, 1m a minute
+    found = None if value.endswith("M") else _LENGTH.fullmatch(value.lower())  # 1M is a month, 1m a minute
+    if found is None:
+        return value
+    seconds = int(found[1]) * _SECONDS[found[2]]
+    unit = next(unit for unit, length in _SECONDS.items() if not seconds % length)
+    return f"{seconds // _SECONDS[unit]}{unit}"
 
 
 def in_utc(moment: datetime, field: str) -> datetime:
@@ -216,4 +225,4 @@ text = _string("a text that is not blank", str)
 # In a key: PostgreSQL's index entries hold some 2,700 bytes.
 name = _string("a text of at most 200 characters that is not blank", str, r"(?s)(?=.*\S).{1,200}")
 ticker = _string("a ticker such as BTC, without blanks", lambda value: value.strip().upper(), r"\S{1,200}")
-timeframe = _string("a count and a unit of s, m, h, d, w or M, such as 1m", _unit_lowered, r"[1-9][0-9]{0,3}[smhdwM]")
+timeframe = _string("a count and a unit of s, m, h, d, w or M, such as 1m", _spelled, r"[1-9][0-9]{0,3}[smhdwM]")

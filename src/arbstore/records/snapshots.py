@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, TypeAlias
 
 from arbstore.records import rules
 from arbstore.records.batch import Record
+from arbstore.records.timeframes import Origin
 
 
 class Side(StrEnum):
@@ -154,13 +155,17 @@ class Tick(Snapshot, frozen=True, kw_only=True):
 
 
 class Candle(Snapshot, frozen=True, kw_only=True):
-    """Open, high, low and close of the bar of length `timeframe` that begins at `timestamp`."""
+    """Open, high, low and close of the bar of length `timeframe` that begins at `timestamp`.
+
+    `is_closed` says whether the bar has ended. Without it, a bar is closed if it was received after its end.
+    """
 
     ascending: ClassVar[tuple[tuple[str, str], ...]] = (
         ("low", "open"), ("low", "close"), ("open", "high"), ("close", "high"),
     )  # fmt: skip # one line reads better than eight
 
     symbol_id: SymbolId
+    origin: Annotated[Origin, rules.choice(Origin)] = Origin.FEED
     timeframe: Annotated[str, rules.timeframe]
     open: Price
     high: Price
@@ -169,6 +174,7 @@ class Candle(Snapshot, frozen=True, kw_only=True):
     volume: Annotated[float | None, rules.not_negative] = None
     vwap: Annotated[float | None, rules.positive] = None
     num_trades: Annotated[int | None, rules.count] = None
+    is_closed: Annotated[bool | None, rules.flag] = None
 
 
 if TYPE_CHECKING:
@@ -228,7 +234,9 @@ class StoredTick(OfSymbol, Tick, frozen=True, kw_only=True):
 
 
 class StoredCandle(OfSymbol, Candle, frozen=True, kw_only=True):
-    """A candle as read back."""
+    """A candle as read back. A bar that has not ended is not `is_closed`."""
+
+    is_closed: bool
 
 
 class StoredBalance(OfExchange, Balance, frozen=True, kw_only=True):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import MAXYEAR, MINYEAR, UTC, datetime, timedelta
 from enum import StrEnum
+from functools import lru_cache
 
 from arbstore.records import rules
 
@@ -14,12 +15,24 @@ _WEEK = timedelta(weeks=1)
 _UNITS = {"s": timedelta(seconds=1), "m": _MINUTE, "h": timedelta(hours=1), "d": _DAY, "w": _WEEK}
 
 
-class CandleSource(StrEnum):
-    """Where a candle comes from: `feed` if an exchange delivered it, `trades` or `quotes` if it is made from rows."""
+class Origin(StrEnum):
+    """Where a candle comes from.
+
+    A feed delivers candles of trades (`feed`), of mark prices (`mark`), of an index (`index`), and of mids (`mid`).
+    Candles of `trades` and `quotes` are made here, from stored trades and from the mids of stored book tickers.
+    """
 
     FEED = "feed"
+    MARK = "mark"
+    INDEX = "index"
+    MID = "mid"
     TRADES = "trades"
     QUOTES = "quotes"
+
+    @property
+    def is_made(self) -> bool:
+        """Whether such candles are made here."""
+        return self in (Origin.TRADES, Origin.QUOTES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +50,7 @@ class Timeframe:
 
     @classmethod
     def parse(cls, given: str) -> Timeframe:
-        """Read a text such as 5m, 1h or 1M; raise ValueError if such candles do not fill a day or a year evenly."""
+        """Read a text such as 1s, 5m, 1h or 1M; raise ValueError if such candles do not fill a day or a year evenly."""
         text: str = rules.timeframe.parse(given)
         count, unit = int(text[:-1]), text[-1]
         if unit == "M":
@@ -45,10 +58,6 @@ class Timeframe:
                 raise ValueError(f"{text} does not divide a year: use 1M, 2M, 3M, 4M, 6M or 12M")
             return cls(text, None, count)
         length = count * _UNITS[unit]
-        if length % _MINUTE:
-            raise ValueError(
-                f"{text} is not a number of minutes, which candles are made from: use 1m, 5m or 1h, for example"
-            )
         if length != _WEEK and _DAY % length:
             raise ValueError(f"{text} does not divide a day: use 5m, 1h, 4h, 1d, 1w or 1M, for example")
         return cls(text, length, 0)
@@ -77,3 +86,21 @@ class Timeframe:
         if not MINYEAR <= year <= MAXYEAR:
             raise OverflowError("date value out of range")
         return first.replace(year=year, month=month + 1)
+
+
+def first_end(text: str, moment: datetime) -> datetime | None:
+    """Return when the bar of this timeframe ends that begins at the moment, in UTC; None if no bar begins then.
+
+    A length that does not divide a day, such as 3d, has no fixed beginnings: its bars begin at any whole unit.
+    """
+    timeframe, count = _steps(text)
+    return timeframe.step(moment, count) if timeframe.floor(moment) == moment else None
+
+
+@lru_cache(maxsize=64)
+def _steps(text: str) -> tuple[Timeframe, int]:
+    try:
+        return Timeframe.parse(text), 1
+    except ValueError:
+        count, unit = int(text[:-1]), text[-1]
+        return Timeframe(text, _UNITS.get(unit), 1), count

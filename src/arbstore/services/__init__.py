@@ -38,7 +38,7 @@ class Service:
             return await self._session.run_sync(lambda session: work(session.connection()))
 
     async def _records(self, kind: type[R], statement: Executable) -> list[R]:
-        return as_records(kind, await self._execute(statement))
+        return as_records(kind, (await self._execute(statement)).all())
 
     async def _record(self, kind: type[R], statement: Executable) -> R | None:
         found = await self._records(kind, statement)

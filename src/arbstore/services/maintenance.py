@@ -9,12 +9,15 @@ from typing import Any, NamedTuple, TypeAlias
 
 from sqlalchemy import (
     ColumnElement,
+    Connection,
+    DateTime,
     FromClause,
     Select,
     Table,
     any_,
     delete,
     func,
+    literal,
     literal_column,
     select,
     true,
@@ -22,20 +25,22 @@ from sqlalchemy import (
 )
 
 from alembic_timescaledb import declared, server
-from alembic_timescaledb.server import HypertableState, materialized
+from alembic_timescaledb.server import HypertableState
 from arbstore.errors import CleanupRunningError, ValidationError
-from arbstore.models import Base
-from arbstore.models.rollups import RollUp
+from arbstore.kinds import KINDS
+from arbstore.models import Base, LateMinute, Ledger
 from arbstore.postgres import Lock
 from arbstore.records import Record
 from arbstore.records.rules import ago, in_utc
 from arbstore.services.retention import Ages, Retentions, check_ages, time_series, time_series_table
-from arbstore.services.rollups import MINUTES, ROLLED_UP, roll_up_between, roll_up_minutes_of
 
 # Rows are counted in tables up to this size; for larger ones the server's estimate is used.
 _COUNTED_BYTES = 64 * 2**20
 
 _Range: TypeAlias = tuple[datetime | None, datetime | None]
+
+# The origin of the candles that are made of a table's rows, by the table's name.
+ORIGINS = {kind.table.name: kind.makes for kind in KINDS.values() if kind.makes is not None}
 
 _CTID: ColumnElement[Any] = literal_column("ctid")
 
@@ -53,11 +58,27 @@ class TableStats(NamedTuple):
 
 
 class Removed(NamedTuple):
-    """How much older than a moment was removed: rows of an ordinary table, or whole chunks of a hypertable."""
+    """How much older than a moment was removed: rows of an ordinary table, or whole chunks of a hypertable.
 
-    older_than: datetime
+    `more` says that another call may have more to do.
+    """
+
+    older_than: datetime | None
     rows: int
     chunks: int
+    more: bool
+
+
+class Watermark(NamedTuple):
+    """How far trades or quotes are made into candles, and before when their rows may be dropped (at first: 1970).
+
+    `late` minutes are to be made again because rows came late.
+    """
+
+    origin: str
+    made_until: datetime
+    dropped_before: datetime
+    late: int
 
 
 class Cleanup(Record, frozen=True, kw_only=True):
@@ -101,6 +122,8 @@ class Maintenance(Retentions):
         _check_positive(batch_size, "batch_size")
         check_ages(retention or {})
         await self.hold_cleanup_lock()
+        for table in ORIGINS:
+            await self.close_minutes(table, alone=True)
         return [
             [done async for done in removals(lambda: nullcontext(self), table, retention, batch_size)][-1]
             for table in time_series()
@@ -116,46 +139,50 @@ class Maintenance(Retentions):
         if not (await self._execute(select(func.pg_try_advisory_xact_lock(Lock.CLEANUP)))).scalar_one():
             raise CleanupRunningError
 
-    async def expire(self, table_name: str, older_than: datetime, limit: int) -> Removed:
-        """Remove at most `limit` rows older than the moment, or all such chunks of a hypertable.
+    async def expire(self, table_name: str, older_than: datetime | None, limit: int, *, make: bool = True) -> Removed:
+        """Remove at most `limit` rows older than the moment (None: no row), or chunks of a hypertable.
 
-        If fewer than `limit` rows were removed, none is left. Trades and quotes leave their candles behind, and are
-        removed by whole minutes. Raises ValidationError for an unknown table, a naive moment or a limit below 1.
+        Trades and quotes are made into candles first: each call makes an hour of them, or removes rows. With `make`
+        false, minutes are made of late rows only. Raises ValidationError for an unknown table, a naive moment or a
+        limit below 1.
         """
         _check_positive(limit, "limit")
-        older_than = in_utc(older_than, "older_than")
+        older_than = None if older_than is None else in_utc(older_than, "older_than")
         table = time_series_table(table_name)
-        if (rolled := ROLLED_UP.get(table_name)) is not None:
-            older_than = MINUTES.floor(older_than)
-        hypertable = (await self._hypertables()).get(table_name)
-        if hypertable is None:
-            return Removed(older_than, await self._delete(table, older_than, limit), 0)
-        if rolled is not None:
-            await self._roll_up(rolled, hypertable, older_than)
+        if (origin := ORIGINS.get(table_name)) is not None:
+            moment = literal(older_than, DateTime(timezone=True))
+            did = func.arbstore_keep(origin, moment, limit, make).table_valued("more", "rows", "chunks")
+            rows, chunks, more = tuple((await self._execute(select(did.c.rows, did.c.chunks, did.c.more))).one())
+            return Removed(older_than, rows, chunks, more)
+        if older_than is None:
+            return Removed(None, 0, 0, more=False)
+        if (hypertable := (await self._hypertables()).get(table_name)) is None:
+            rows = await self._delete(table, older_than, limit)
+            return Removed(older_than, rows, 0, more=rows == limit)
         dropped = await self._on_connection(lambda connection: server.drop_chunks(connection, hypertable, older_than))
-        return Removed(older_than, 0, dropped)
+        return Removed(older_than, 0, dropped, more=False)
+
+    async def close_minutes(self, table: str, *, alone: bool = False) -> None:
+        """Let rows of trades or quotes leave marks, from now on, for minutes that ended a minute ago.
+
+        Such minutes can be made when the transactions have ended that were writing the table as this one committed: see
+        `writers`. With `alone`, this call waits for them, and new writers wait until this transaction ends.
+        """
+        await self._execute(select(func.arbstore_close_minutes(ORIGINS[table], alone)))
+
+    async def writers(self, table: str) -> frozenset[str]:
+        """Return the transactions of others that have written to a table of trades or quotes, and are still open."""
+        return frozenset((await self._execute(select(func.arbstore_writers(ORIGINS[table])))).scalar_one())
 
     async def _delete(self, table: Table, older_than: datetime, limit: int) -> int:
         series, is_of = _series(table)
-        old = select(_CTID, *table.primary_key).where(is_of, table.c.timestamp < older_than)
+        old = select(_CTID).where(is_of, table.c.timestamp < older_than)
         found = old.order_by(table.c.timestamp).limit(limit).lateral("old")
-        chosen = select(*found.c).select_from(series.join(found, true())).limit(limit).cte("chosen")
+        chosen = select(found.c.ctid).select_from(series.join(found, true())).limit(limit)
         # The time is checked again because a ctid is unique in one partition only: a young row may have it elsewhere.
         is_old = table.c.timestamp < older_than
-        these = func.array(select(chosen.c.ctid).scalar_subquery())
-        statement = delete(table).where(any_(these) == _CTID, is_old)
-        if (rolled := ROLLED_UP.get(table.name)) is not None:
-            # In one statement, so that no row is deleted that came after its candle was made.
-            statement = statement.add_cte(roll_up_minutes_of(rolled, chosen).cte("rolled_up"))
-        result = await self._execute(statement)
+        result = await self._execute(delete(table).where(any_(func.array(chosen.scalar_subquery())) == _CTID, is_old))
         return int(result.rowcount)  # type: ignore[attr-defined] # a delete's result has one
-
-    async def _roll_up(self, rolled: RollUp, hypertable: HypertableState, older_than: datetime) -> None:
-        """Store the candles of the chunks that are wholly older, chunk by chunk."""
-        chunks = await self._on_connection(lambda connection: server.chunks(connection, hypertable.key))
-        views = await self._on_connection(lambda connection: materialized(connection, rolled.views))
-        for start, end in sorted({(chunk.start, chunk.end) for chunk in chunks if chunk.end <= older_than}):
-            await self._execute(roll_up_between(rolled, MINUTES.floor(start), MINUTES.ceil(end), views))
 
     async def _hypertables(self) -> dict[str, HypertableState]:
         return await self._on_connection(server.hypertables)
@@ -169,6 +196,8 @@ class Maintenance(Retentions):
         return TableStats(table.name, rows, estimated, size.bytes, oldest, newest, chunks)
 
     async def _range(self, table: Table, hypertable: HypertableState | None) -> _Range:
+        if "created_at" not in table.c:
+            return None, None
         if declared(table) is None:
             return await self._pair(select(func.min(table.c.created_at), func.max(table.c.created_at)))
         if hypertable is not None:
@@ -196,26 +225,32 @@ class Maintenance(Retentions):
         return found[0], found[1]
 
 
+def watermarks(connection: Connection) -> list[Watermark]:
+    """Return the watermarks of trades and of quotes."""
+    ledger, late = Ledger.__table__.c, LateMinute.__table__.c
+    count = select(func.count()).where(late.origin == ledger.origin).scalar_subquery()
+    found = select(ledger.origin, ledger.made_until, ledger.dropped_before, count).order_by(ledger.origin)
+    return [Watermark(*row) for row in connection.execute(found)]
+
+
 Transaction: TypeAlias = Callable[[], AbstractAsyncContextManager[Maintenance]]
 
 
 async def removals(
-    transaction: Transaction, table: str, retention: Ages | None, batch_size: int
+    transaction: Transaction, table: str, retention: Ages | None, batch_size: int, *, make: bool = True
 ) -> AsyncIterator[Cleanup]:
-    """Remove the table's old rows in batches, and yield after each what was removed so far.
+    """Remove the table's old rows in batches, and yield after each what was removed so far; see `expire`.
 
     Each batch runs within a `transaction()`, and reads the retention anew: a change takes effect at once.
     """
     rows = chunks = 0
-    while True:
+    more = True
+    while more:
         async with transaction() as maintenance:
             age = (await maintenance.hold_retention(retention))[table]
-            done = None if age is None else await maintenance.expire(table, ago(age), batch_size)
-        if done is not None:
-            rows, chunks = rows + done.rows, chunks + done.chunks
-        yield Cleanup(table=table, retention=age, older_than=done and done.older_than, rows=rows, chunks=chunks)
-        if done is None or done.rows < batch_size:
-            return
+            done = await maintenance.expire(table, None if age is None else ago(age), batch_size, make=make)
+        more, rows, chunks = done.more, rows + done.rows, chunks + done.chunks
+        yield Cleanup(table=table, retention=age, older_than=done.older_than, rows=rows, chunks=chunks)
 
 
 def _check_positive(number: int, field: str) -> None:

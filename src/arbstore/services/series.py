@@ -54,7 +54,12 @@ class Series(Service, Generic[In, Out]):
         and reason, and nothing is written. So does an id without an exchange or symbol: UnknownExchangeError or
         UnknownSymbolError. If keys are equal, the last row wins, both in the batch and over the stored row.
         """
-        return await upsert(self._session, self.table, columns(self.kind.record, rows))
+        values = self._checked(rows)
+        return await upsert(self._session, self.table, values, makes=self.kind.makes, final=self.kind.final)
+
+    def _checked(self, rows: Iterable[In | Mapping[str, Any]]) -> dict[str, list[Any]]:
+        """Return the columns of the batch, in the form that is stored."""
+        return columns(self.kind.record, rows)
 
     # mypy lets subclasses write the arguments out only if the base takes any.
     async def latest(self, *filters: Any, **named: Any) -> list[Out]:
@@ -65,15 +70,17 @@ class Series(Service, Generic[In, Out]):
         UnknownExchangeError.
         """
         max_age: timedelta | None = named.pop("max_age", None)
-        wanted = _bound(self.kind.arguments, filters, named, optional=True)
+        wanted = _bound(self.kind, filters, named, optional=True)
         owners = await self._owners(wanted)
-        part = await self._part(wanted)
+        parts = await self._parts(wanted)
         since = None if max_age is None else rules.ago(_positive(max_age, "max_age"))
         bounds = within(self.table.c.timestamp, since, None)
-        if self.kind.part is not None and not part:
+        bounds += [self.table.c[name] == value for name, value in parts.items()]
+        free = [part.column for part in self.kind.parts if part.column not in parts]
+        if free:
             owned = owners.cte("owned")
-            return self._found(await self._execute(self._newest(owned, self._parts(owned), bounds)))
-        bounds += [self.table.c[name] == value for name, value in part.items()]
+            series = self._series(owned, free[0], parts)
+            return self._found(await self._execute(self._newest(owned, series, bounds, free[0])))
         return self._found(await self._newest_of_each(owners, bounds, since))
 
     async def history(self, *series: Any, **named: Any) -> list[Out]:
@@ -96,14 +103,14 @@ class Series(Service, Generic[In, Out]):
         exactly the `kind.arguments` are given.
         """
         window = _window(named)
-        given = _bound(self.kind.arguments, series, named)
+        given = _bound(self.kind, series, named)
         exchange = await Exchanges(self._session, self._cache).by_enum_one(given["exchange"])
         if self.kind.of_symbols:
             symbols = Symbols(self._session, self._cache)
             owner: Exchange | Symbol = await symbols.by_pair_one(exchange.id, given["base"], given["quote"])
         else:
             owner = exchange
-        key = {self.kind.owner: owner.id, **await self._part(given)}
+        key = {self.kind.owner: owner.id, **await self._parts(given)}
         return HistoryQuery.of(self.kind, key, _names(exchange, owner), **window)
 
     async def query_by_id(self, symbol_id: int, **named: Any) -> HistoryQuery:
@@ -111,10 +118,10 @@ class Series(Service, Generic[In, Out]):
         if not self.kind.of_symbols:
             raise ValidationError(f"is not possible for {self.kind.name}, which belong to exchanges", field="symbol_id")
         window = _window(named)
-        given = _bound(self.kind.arguments[3:], (), named, optional=True)
+        given = _bound(self.kind, (None, None, None), named, optional=True)
         symbol = await Symbols(self._session, self._cache).get_one(symbol_id)
         exchange = await Exchanges(self._session, self._cache).get_one(symbol.exchange_id)
-        key = {self.kind.owner: symbol.id, **await self._part(given)}
+        key = {self.kind.owner: symbol.id, **await self._parts(given)}
         return HistoryQuery.of(self.kind, key, _names(exchange, symbol), **window)
 
     async def fetch(self, query: HistoryQuery) -> list[Out]:
@@ -131,15 +138,16 @@ class Series(Service, Generic[In, Out]):
             found.reverse()
         return found
 
-    async def _part(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the part's column with the value to look for; nothing if the part is not given."""
-        part = self.kind.part
-        if part is None or part.argument not in given:
-            return {}
-        value = given[part.argument]
-        if self.kind.owners.get(part.column) is Owner.EXCHANGE:
-            return {part.column: (await Exchanges(self._session, self._cache).by_enum_one(value)).id}
-        return {part.column: parse(self.kind.record, part.column, value, argument=part.argument)}
+    async def _parts(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the columns of the parts with the values to look for, without a part that is not given."""
+        found: dict[str, Any] = {}
+        for part in self.kind.parts:
+            value = part.default if given.get(part.argument) is None else given[part.argument]
+            if self.kind.owners.get(part.column) is Owner.EXCHANGE and value is not None:
+                found[part.column] = (await Exchanges(self._session, self._cache).by_enum_one(value)).id
+            elif value is not None:
+                found[part.column] = parse(self.kind.record, part.column, value, argument=part.argument)
+        return found
 
     async def _owners(self, wanted: Mapping[str, Any]) -> Select[Any]:
         """Select the ids of the active owners that the filters leave, with their names."""
@@ -180,12 +188,14 @@ class Series(Service, Generic[In, Out]):
             owners = owners.where(owner == any_(literal(missing, ARRAY(owner.type))))
         return found.values()
 
-    def _newest(self, owned: CTE, series: CTE, bounds: list[ColumnElement[bool]]) -> Select[Any]:
+    def _newest(
+        self, owned: CTE, series: CTE, bounds: list[ColumnElement[bool]], free: str | None = None
+    ) -> Select[Any]:
         """Select each series' newest row within the bounds, nulls if it has none, in the order of the names."""
         owner_column = self.table.c[self.kind.owner]
-        newest = select(self.table).where(owner_column == series.c[0], *bounds)
-        if series is not owned and self.kind.part is not None:
-            newest = newest.where(self.table.c[self.kind.part.column] == series.c.part)
+        newest = select(*self.kind.columns).where(owner_column == series.c[0], *bounds)
+        if free is not None:
+            newest = newest.where(self.table.c[free] == series.c.part)
         row = lateral(newest.order_by(self.table.c.timestamp.desc()).limit(1), name="newest")
         names = [column for column in owned.c if column.name not in row.c and column is not owned.c[0]]
         owner = owned.c[0].label(self.kind.owner)
@@ -198,13 +208,14 @@ class Series(Service, Generic[In, Out]):
     def _found(self, rows: Iterable[Row[Any]]) -> list[Out]:
         return as_records(self.kind.stored, (row for row in rows if row.timestamp is not None))
 
-    def _parts(self, owned: CTE) -> CTE:
-        """Select (owner, part) of every series, by skipping along the key from one part to the next."""
-        assert self.kind.part is not None  # noqa: S101 # callers look
-        part = self.table.c[self.kind.part.column]
+    def _series(self, owned: CTE, free: str, parts: Mapping[str, Any]) -> CTE:
+        """Select (owner, part) of every series, by skipping along the key from one value of `free` to the next."""
+        part = self.table.c[free]
+        fixed = [self.table.c[name] == value for name, value in parts.items()]
 
         def first(owner: ColumnElement[Any], *beyond: ColumnElement[bool]) -> Any:
-            return select(func.min(part)).where(self.table.c[self.kind.owner] == owner, *beyond).scalar_subquery()
+            which = [self.table.c[self.kind.owner] == owner, *fixed, *beyond]
+            return select(func.min(part)).where(*which).scalar_subquery()
 
         found = select(owned.c[0].label("owner"), first(owned.c[0]).label("part")).cte("series", recursive=True)
         following = first(found.c.owner, part > found.c.part)
@@ -217,17 +228,18 @@ def _window(named: dict[str, Any]) -> Window:
 
 
 def _bound(
-    arguments: tuple[str, ...], given: Sequence[Any], named: Mapping[str, Any], *, optional: bool = False
+    kind: Kind[Any, Any], given: Sequence[Any], named: Mapping[str, Any], *, optional: bool = False
 ) -> dict[str, Any]:
     """Return the arguments by name; raise Python's own TypeError for one that is missing, unknown or given twice."""
-    bound = _signature(arguments, optional=optional).bind(*given, **named).arguments
+    bound = _signature(kind, optional=optional).bind(*given, **named).arguments
     return {name: value for name, value in bound.items() if not optional or value is not None}
 
 
 @lru_cache(maxsize=64)
-def _signature(arguments: tuple[str, ...], *, optional: bool) -> Signature:
+def _signature(kind: Kind[Any, Any], *, optional: bool) -> Signature:
     default = None if optional else Parameter.empty
-    return Signature([Parameter(name, Parameter.POSITIONAL_OR_KEYWORD, default=default) for name in arguments])
+    places = [Parameter(name, Parameter.POSITIONAL_OR_KEYWORD, default=default) for name in kind.arguments]
+    return Signature([*places, *(Parameter(name, Parameter.KEYWORD_ONLY, default=None) for name in kind.options)])
 
 
 def _names(exchange: Exchange, owner: Exchange | Symbol) -> dict[str, str]:

@@ -197,7 +197,7 @@ class Store:
         Raises ValidationError for an unknown name.
         """
         row = named(kind)
-        usual: type[Series[Any, Any]] = PairSeries if row.of_symbols and row.part is None else Series
+        usual: type[Series[Any, Any]] = PairSeries if row.of_symbols and not row.parts else Series
         return _SERVICES.get(row.name, usual)(self.session, self.cache, row)
 
     if not TYPE_CHECKING:  # the attributes above are all that type checkers should know

@@ -15,6 +15,7 @@ from typing import Any
 from arbstore.ingest.options import IngestOptions
 from arbstore.ingest.reading import Format, Lines, Row, UnknownFormatError, aware
 from arbstore.ingest.symbols import SymbolName
+from arbstore.records import Origin
 
 _OF_A_DAY = re.compile(
     r"(?P<day>\d{8})_(?P<symbol>[a-z0-9]+)_(?P<length>tick|second|minute)_(?P<what>quote|trade)\.csv"
@@ -27,10 +28,7 @@ _DAY_MS = 86_400_000
 
 
 class LeanZip(Format):
-    """Ticks, candles of trades, or candles of the mid price of quotes.
-
-    A symbol has one candle for each timeframe and time. If both kinds are ingested, the later one replaces the other.
-    """
+    """Ticks, candles of trades (origin `feed`), or candles of the mid price of quotes (origin `mid`)."""
 
     name = "Lean market data"
     endings = (".zip",)
@@ -87,14 +85,14 @@ def _tick(cells: list[str]) -> dict[str, float]:
     return {"bid": float(cells[0]), "ask": float(cells[1])}
 
 
-def _candle(cells: list[str]) -> dict[str, float | None]:
+def _candle(cells: list[str]) -> dict[str, Any]:
     if len(cells) == _TRADE_BAR:
-        prices, volume = [float(cell) for cell in cells[:4]], float(cells[4])
+        origin, prices, volume = Origin.FEED, [float(cell) for cell in cells[:4]], float(cells[4])
     elif len(cells) == _QUOTE_BAR:
-        prices, volume = [_mid(*sides) for sides in zip(cells[:4], cells[5:9], strict=True)], None
+        origin, prices, volume = Origin.MID, [_mid(*sides) for sides in zip(cells[:4], cells[5:9], strict=True)], None
     else:
         raise ValueError(f"has {len(cells) + 1} cells, but a bar of trades has 6 and one of quotes 11")
-    return dict(zip(("open", "high", "low", "close", "volume"), [*prices, volume], strict=True))
+    return dict(zip(("origin", "open", "high", "low", "close", "volume"), [origin, *prices, volume], strict=True))
 
 
 def _named_in(path: Path) -> str | None:
