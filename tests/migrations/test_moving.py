@@ -91,9 +91,13 @@ def assert_all_moved(found: list[Any], market: Market) -> None:
     assert [(row[2], row[5], row[6]) for row in made["quotes"]] == [("1m", None, None)] * 3
 
 
-async def test_candles_move_up_and_down_and_up_again(committed_db: Database) -> None:
+async def test_candles_move_up_and_down_and_up_again(committed_db: Database, caplog: pytest.LogCaptureFixture) -> None:
     market = await filled(committed_db)
+    caplog.set_level("INFO", "alembic.runtime.migration")
     await deployed(committed_db, "head")
+    told = [record.getMessage() for record in caplog.records if record.getMessage().startswith("candles ")]
+    assert "MB of disk must be free" in told[0]
+    assert len(told) == len({*told}) > 2
     before = await all_candles(committed_db)
     assert_all_moved(before, market)
     async with committed_db.engine.connect() as connection:
