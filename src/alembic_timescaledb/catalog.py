@@ -73,7 +73,10 @@ _JOBS = (
     "  LEFT JOIN timescaledb_information.continuous_aggregates a"
     "   ON a.materialization_hypertable_schema = j.hypertable_schema"
     "   AND a.materialization_hypertable_name = j.hypertable_name"
-    "  WHERE j.hypertable_name IS NOT NULL OR config ?& ARRAY['schema', 'table', 'drop_after']) found"
+    "  WHERE j.hypertable_name IS NOT NULL OR (config ?& ARRAY['schema', 'table', 'drop_after'] AND EXISTS (SELECT"
+    "   FROM timescaledb_information.hypertables h"
+    "   WHERE h.hypertable_schema = config ->> 'schema' AND h.hypertable_name = config ->> 'table'))) found"
+    " ORDER BY is_own, job_id"
 )
 _NAMES = re.compile(r'"(?:[^"]|"")*"|[^,\s]+')
 _ORDERS = re.compile(r'((?:"(?:[^"]|"")*"|[^,])+)')
@@ -148,16 +151,19 @@ class ColumnstoreState:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The columnstore of a relation and the ages at which jobs take up its rows; None without such a job.
-
-    `retention_job` is what drops the rows instead of the server's own policy.
-    """
+    """The columnstore of a relation and the ages at which jobs take up its rows; None without such a job."""
 
     columnstore: ColumnstoreState | None = None
     columnstore_after: timedelta | None = None
-    retention: timedelta | None = None
-    refresh: Refresh | None = None
+    retention_policy: timedelta | None = None
     retention_job: RetentionJob | None = None
+    drop_after: timedelta | None = None  # in the configuration of `retention_job`
+    refresh: Refresh | None = None
+
+    @property
+    def retention(self) -> timedelta | None:
+        """The age at which rows are dropped."""
+        return self.drop_after if self.retention_job else self.retention_policy
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,9 +273,9 @@ def _policies(connection: Connection) -> dict[Key, Settings]:
     for job in jobs(connection):
         policies = found.setdefault((job.schema, job.name), {})
         if job.proc_name == "policy_retention":
-            policies["retention"] = job.drop_after
+            policies["retention_policy"] = job.drop_after
         elif job.is_own:
-            policies.update(retention=job.drop_after, retention_job=RetentionJob(job.proc_name, job.every))
+            policies.update(retention_job=RetentionJob(job.proc_name, job.every), drop_after=job.drop_after)
         elif job.proc_name == "policy_compression":
             policies["columnstore_after"] = job.compress_after
         elif job.proc_name == "policy_refresh_continuous_aggregate":

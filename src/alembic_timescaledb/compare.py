@@ -141,11 +141,16 @@ class Differences:
 
     def _wanted(self, table: Table, wanted: Hypertable | ContinuousAggregate) -> Settings:
         retention = (self.retentions or {}).get(table.key, wanted.retention)
-        refresh, job = getattr(wanted, "refresh", None), getattr(wanted, "retention_job", None)
+        if isinstance(wanted, ContinuousAggregate):
+            settings = Settings(retention_policy=retention, refresh=wanted.refresh)
+        elif wanted.retention_job is not None:
+            settings = Settings(retention_job=wanted.retention_job, drop_after=retention)
+        else:
+            settings = Settings(retention_policy=retention)
         if (store := wanted.columnstore) is None:
-            return Settings(None, None, retention, refresh, job)
+            return settings
         columnstore = ColumnstoreState(tuple(store.segment_by), store.ordered(wanted.time_column))
-        return Settings(columnstore, store.after, retention, refresh, job)
+        return replace(settings, columnstore=columnstore, columnstore_after=store.after)
 
     def dropped_aggregates(self) -> Iterator[ops.TimescaleOp]:
         """Yield the end of undeclared and changed aggregates: an aggregate goes after those stacked on it."""
@@ -250,11 +255,11 @@ def _policies(relation: Relation, own: Settings, *, unless: Settings) -> list[op
     found: list[ops.TimescaleOp] = []
     if own.columnstore_after not in (None, unless.columnstore_after):
         found.append(ops.AddColumnstorePolicyOp(**place, after=own.columnstore_after))
-    is_other = (own.retention_job, own.retention) != (unless.retention_job, unless.retention)
-    if own.retention_job is not None and is_other:
-        found.append(ops.AddRetentionJobOp(**place, **asdict(own.retention_job), drop_after=own.retention))
-    elif own.retention_job is None and own.retention is not None and is_other:
-        found.append(ops.AddRetentionPolicyOp(**place, drop_after=own.retention))
+    if own.retention_policy not in (None, unless.retention_policy):
+        found.append(ops.AddRetentionPolicyOp(**place, drop_after=own.retention_policy))
+    job = own.retention_job
+    if job is not None and (job, own.drop_after) != (unless.retention_job, unless.drop_after):
+        found.append(ops.AddRetentionJobOp(**place, **asdict(job), drop_after=own.drop_after))
     if own.refresh is not None and own.refresh != unless.refresh:
         found.append(ops.AddContinuousAggregatePolicyOp(**place, **asdict(own.refresh)))
     return found

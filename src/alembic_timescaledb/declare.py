@@ -79,7 +79,9 @@ class RetentionJob:
     every: timedelta
 
     def __post_init__(self) -> None:
-        """Check the length."""
+        """Check the name and the length."""
+        if not self.procedure:
+            raise DeclarationError("RetentionJob: procedure is empty: give the name of the procedure to run")
         positive(self.every, "RetentionJob: every")
 
 
@@ -88,8 +90,8 @@ class Hypertable:
     """A table split into chunks of `chunk_interval` by `time_column`; the server may drop rows older than `retention`.
 
     `retention` None keeps all rows, `columnstore` None compresses none. `retention_job` removes the rows instead of the
-    server's own policy. Mistakes raise DeclarationError: mistakes of
-    lengths here, those of columns and keys when the table is defined.
+    server's own policy. Mistakes raise DeclarationError: mistakes of lengths here, those of columns and keys when the
+    table is defined.
 
         class Trade(Base):
             __tablename__ = "trades"

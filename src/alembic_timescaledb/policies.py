@@ -195,8 +195,10 @@ class AddRetentionJobOp(_OnRetentionJob):
     drop_after: timedelta | None = field(default=None, kw_only=True)
 
     def _words(self) -> str:
-        rows = f"after {spoken(self.drop_after)}" if self.drop_after else "never"
-        return f"drop rows of {self.place} {rows}, by {self.procedure} every {spoken(self.every)}"
+        if self.drop_after is None:
+            return f"run {self.procedure} on {self.place} every {spoken(self.every)}, which keeps all rows"
+        age = spoken(self.drop_after)
+        return f"drop rows of {self.place} after {age}, by {self.procedure} every {spoken(self.every)}"
 
 
 @operation

@@ -8,11 +8,14 @@ from typing import Any
 
 from sqlalchemy import Column, DateTime, Double, Integer, MetaData, Select, Table, Text, func, select
 
-from alembic_timescaledb import Columnstore, ContinuousAggregate, Hypertable, Refresh, time_bucket
+from alembic_timescaledb import Columnstore, ContinuousAggregate, Hypertable, Refresh, RetentionJob, time_bucket
 
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 COLUMNSTORE = Columnstore(6 * HOUR, segment_by=["sensor"], order_by=["time DESC"])
 FULL = Hypertable(HOUR, retention=7 * DAY, time_column="time", columnstore=COLUMNSTORE)
+BY_JOB = Hypertable(HOUR, retention=7 * DAY, time_column="time", retention_job=RetentionJob("keep", 5 * MINUTE))
+# No semicolon: tests split what is done by hand at them.
+KEEP = "CREATE PROCEDURE keep(job_id integer, config jsonb) LANGUAGE plpgsql AS 'BEGIN END'"
 REFRESH = Refresh(3 * HOUR, end_offset=MINUTE, every=10 * MINUTE)
 
 

@@ -14,7 +14,7 @@ from sqlalchemy import Column, Index, Integer, MetaData, text
 from alembic_timescaledb import Columnstore, Hypertable
 from alembic_timescaledb.server import Edition, Feature, ServerState, state
 from tests.alembic_timescaledb.guide import blocks, section
-from tests.alembic_timescaledb.models import COLUMNSTORE, DAY, FULL, HOUR, per_hour, per_minute, readings
+from tests.alembic_timescaledb.models import BY_JOB, COLUMNSTORE, DAY, FULL, HOUR, KEEP, per_hour, per_minute, readings
 from tests.alembic_timescaledb.project import Project
 
 WAY_BACK = "From a hypertable back to an ordinary table"
@@ -59,6 +59,30 @@ async def test_the_walk(project: Project) -> None:
     assert await found(project) == deployed
     await project.downgrade("base")
     assert await project.left() == []
+
+
+async def test_a_policy_gives_way_to_a_job_and_comes_back(community: Project) -> None:
+    project = community
+    readings(project.metadata, replace(BY_JOB, retention_job=None))
+    await project.execute(KEEP)
+    await project.deploy()
+    by_policy = await found(project)
+
+    project.metadata = MetaData()
+    readings(project.metadata, BY_JOB)
+    written = await project.deploy()
+    removed, added = "op.remove_retention_policy('readings')", "op.add_retention_job('readings', 'keep', every="
+    assert 0 < written.index(removed) < written.index(added)
+    by_job = (await found(project)).hypertables["public", "readings"].settings
+    assert (by_job.retention_policy, by_job.retention_job, by_job.drop_after) == (None, BY_JOB.retention_job, 7 * DAY)
+
+    await project.downgrade("0001")
+    assert await found(project) == by_policy
+    await project.upgrade()
+    project.metadata = MetaData()
+    await project.deploy()
+    left = text("SELECT count(*) FROM timescaledb_information.jobs WHERE proc_name = 'keep'")
+    assert await project.connection.scalar(left) == 0, "the job does not go with its table by itself"
 
 
 async def test_aggregates_are_created_after_what_they_read_and_go_before_it(community: Project) -> None:

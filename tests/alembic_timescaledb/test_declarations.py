@@ -31,6 +31,7 @@ from alembic_timescaledb import (
     DeclarationError,
     Hypertable,
     Refresh,
+    RetentionJob,
     aggregates,
     check,
     time_bucket,
@@ -100,6 +101,13 @@ def test_a_reference_from_a_hypertable_to_another_is_refused() -> None:
     Table("notes", metadata, Column("series", Integer), time, key, info=Hypertable(HOUR).info)
     with pytest.raises(DeclarationError, match=r"notes: its foreign key \(series, timestamp\) refers to a hypertable"):
         check(metadata)
+
+
+def test_a_retention_job_has_a_procedure_and_a_length() -> None:
+    with pytest.raises(DeclarationError, match="RetentionJob: procedure is empty"):
+        RetentionJob("", every=MINUTE)
+    with pytest.raises(DeclarationError, match="RetentionJob: every must be more than zero"):
+        RetentionJob("keep", every=timedelta(0))
 
 
 def test_names_that_the_server_would_cut_are_refused() -> None:

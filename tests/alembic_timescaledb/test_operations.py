@@ -17,16 +17,17 @@ from alembic.migration import MigrationContext
 from alembic.operations import Operations
 from alembic.operations.ops import UpgradeOps
 from alembic.util import CommandError
-from sqlalchemy import Connection
+from sqlalchemy import Connection, text
 
 from alembic_timescaledb import autogenerate  # noqa: F401 # renders operations
 from alembic_timescaledb import operations as ops
 from alembic_timescaledb.names import DeclarationError
 from alembic_timescaledb.operations import TimescaleOp
 from alembic_timescaledb.server import Edition
-from tests.alembic_timescaledb.models import readings
+from tests.alembic_timescaledb.models import KEEP, readings
 from tests.alembic_timescaledb.project import Project
 
+JOBS = text("SELECT count(*) FROM timescaledb_information.jobs WHERE proc_name = 'keep'")
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 QUERY = "SELECT time_bucket('1 hour', time) AS time, max(x) FILTER (WHERE s <> ':a 5%') FROM t\nGROUP BY 1"
 
@@ -35,7 +36,7 @@ ENABLED = ops.EnableColumnstoreOp("t", segment_by=("s", "Odd"), order_by=("time 
 ON_VIEW = ops.EnableColumnstoreOp("v", aggregate=True)
 MOVED = ops.AddColumnstorePolicyOp("t", after=timedelta(seconds=90))
 KEPT = ops.AddRetentionPolicyOp("t", drop_after=timedelta(days=1, microseconds=5))
-JOB = ops.AddRetentionJobOp("t", "drop", every=HOUR, drop_after=DAY)
+JOB = ops.AddRetentionJobOp("t", "keep", every=HOUR, drop_after=DAY)
 VIEW = ops.CreateContinuousAggregateOp("v", QUERY, materialized_only=True)
 REFRESHED = ops.AddContinuousAggregatePolicyOp("v", start_offset=None, end_offset=timedelta(0), every=HOUR)
 EVERY_OP: list[TimescaleOp] = [
@@ -45,7 +46,7 @@ EVERY_OP: list[TimescaleOp] = [
     KEPT,
     ops.RemoveRetentionPolicyOp("t", former=KEPT),
     JOB,
-    ops.RemoveRetentionJobOp("t", "drop", former=JOB),
+    ops.RemoveRetentionJobOp("t", "keep", former=JOB),
     ENABLED,
     ON_VIEW,
     ops.DisableColumnstoreOp("t", schema="x", former=ENABLED),
@@ -165,6 +166,13 @@ def test_what_was_written_by_hand_is_reversed_by_hand() -> None:
             " if_not_exists => true);",
         ),
         (
+            ops.AddRetentionJobOp("it's", 'Bob\'s "job"', every=HOUR, schema="x"),
+            "SELECT add_job('\"Bob''s \"\"job\"\"\"', INTERVAL '1 hour', config => jsonb_build_object('schema', 'x',"
+            " 'table', 'it''s', 'drop_after', CAST(NULL AS text)), initial_start => now() + INTERVAL '1 hour')"
+            " WHERE NOT EXISTS (SELECT FROM timescaledb_information.jobs WHERE proc_name = 'Bob''s \"job\"'"
+            " AND config ->> 'table' = 'it''s' AND config ->> 'schema' = 'x');",
+        ),
+        (
             VIEW,
             "CREATE MATERIALIZED VIEW IF NOT EXISTS v WITH (timescaledb.continuous,"
             f" timescaledb.materialized_only = true) AS\n{QUERY}\nWITH NO DATA;",
@@ -203,12 +211,12 @@ async def test_an_ordinary_table_is_left_alone_and_it_is_said(
     """As where a database was deployed on plain PostgreSQL, and its server has TimescaleDB now."""
     caplog.set_level(logging.INFO, "alembic_timescaledb")
     await project.execute("CREATE TABLE t (s int, time timestamptz NOT NULL, x int, PRIMARY KEY (s, time))")
-    table = [ops.SetChunkIntervalOp("t", HOUR), MOVED, KEPT, ops.EnableColumnstoreOp("t"), VIEW, REFRESHED]
+    table = [ops.SetChunkIntervalOp("t", HOUR), MOVED, KEPT, JOB, ops.EnableColumnstoreOp("t"), VIEW, REFRESHED]
     await migrate(project, *table)
     for op in table:
         waits = f"this waits until it is: {op}"
         assert (waits if project.edition.has(op.needs) else op.lack(project.edition)) in caplog.text
-    await migrate(project, *(op.reverse() for op in EVERY_OP if op in (KEPT, MOVED, VIEW, REFRESHED)))
+    await migrate(project, *(op.reverse() for op in EVERY_OP if op in (KEPT, JOB, MOVED, VIEW, REFRESHED)))
 
 
 async def test_a_refresh_runs_outside_the_transaction(community: Project) -> None:
@@ -254,17 +262,19 @@ async def test_policies_by_creation_give_way(community: Project) -> None:
 
 async def test_each_can_be_repeated(community: Project) -> None:
     """A deploy after what was put right by hand, or by an interrupted run, finds it done."""
-    await community.execute("CREATE TABLE t (s int, time timestamptz NOT NULL, x int, PRIMARY KEY (s, time))")
+    await community.execute("CREATE TABLE t (s int, time timestamptz NOT NULL, x int, PRIMARY KEY (s, time))", KEEP)
     created = ops.CreateHypertableOp("t", "time", chunk_interval=HOUR)
     enabled = ops.EnableColumnstoreOp("t", segment_by=("s",), order_by=("time DESC",))
     query = "SELECT time_bucket('1 hour', time) AS time, max(x) FROM t GROUP BY 1"
     view = ops.CreateContinuousAggregateOp("v", query)
     refreshed = ops.AddContinuousAggregatePolicyOp("v", start_offset=DAY, end_offset=HOUR, every=HOUR)
-    forth: list[TimescaleOp] = [created, enabled, MOVED, KEPT, view, refreshed]
+    forth: list[TimescaleOp] = [created, enabled, MOVED, KEPT, JOB, view, refreshed]
     await migrate(community, *forth, *forth)
+    assert await community.connection.scalar(JOBS) == 1
     undone = [op.reverse() for op in reversed(forth) if op is not created]
     await migrate(community, *undone)
     await migrate(community, *undone)
+    assert await community.connection.scalar(JOBS) == 0
     assert await community.left() == ["public.t", "public.t_pkey"]
     with pytest.raises(CommandError, match=r"t is a hypertable.*by hand"):
         await migrate(community, created.reverse())

@@ -12,8 +12,16 @@ from sqlalchemy.exc import InvalidRequestError
 
 from alembic_timescaledb import Columnstore, ContinuousAggregate, Hypertable, time_bucket
 from alembic_timescaledb.operations import RefreshContinuousAggregateOp, TimescaleOp
-from alembic_timescaledb.server import aggregate_freshness, columnstore_sizes, refresh
-from tests.alembic_timescaledb.models import DAY, HOUR, MINUTE, per_hour, per_minute, query, readings
+from alembic_timescaledb.server import (
+    RetentionPolicy,
+    aggregate_freshness,
+    columnstore_sizes,
+    refresh,
+    remove_retention_policy,
+    retention_policies,
+    set_retention_policy,
+)
+from tests.alembic_timescaledb.models import BY_JOB, DAY, HOUR, MINUTE, per_hour, per_minute, query, readings
 from tests.alembic_timescaledb.project import Project
 
 FAILURES = (
@@ -134,6 +142,35 @@ async def test_a_time_without_a_zone_is_refreshed(community: Project) -> None:
     await community.connection.run_sync(refresh, "per_hour", since=NOON + HOUR)
     found = (await community.connection.execute(select(hours.table.c.time, hours.table.c.rows).order_by("time"))).all()
     assert [tuple(row) for row in found] == [(NOON.replace(tzinfo=None) + n * HOUR, 2) for n in (1, 2, 3)]
+
+
+async def test_a_retention_job_runs_with_the_age_in_its_configuration_and_is_never_removed(community: Project) -> None:
+    connection = community.connection
+
+    async def policy() -> RetentionPolicy:
+        found = (await connection.run_sync(retention_policies))["readings"]
+        await connection.commit()
+        return found
+
+    readings(community.metadata, BY_JOB)
+    await community.execute(
+        "CREATE PROCEDURE keep(job_id integer, config jsonb) LANGUAGE plpgsql"
+        " AS 'BEGIN INSERT INTO runs VALUES (config); END'"
+    )
+    await community.deploy()
+    await community.execute("CREATE TABLE runs (config jsonb)")
+    job, *_, next_run, last_run, failed = await policy()
+    assert (next_run is not None, last_run, failed) == (True, None, False)
+    await community.execute(f"CALL run_job({job})")
+    await connection.run_sync(set_retention_policy, "readings", 2 * DAY)
+    assert ((await policy()).job_id, (await policy()).drop_after) == (job, 2 * DAY)
+    await community.execute(f"CALL run_job({job})")
+    await connection.run_sync(remove_retention_policy, "readings")
+    assert ((await policy()).job_id, (await policy()).drop_after) == (job, None)
+    await community.execute(f"CALL run_job({job})")
+    configs = (await connection.scalars(text("SELECT config FROM runs"))).all()
+    same = {"schema": "public", "table": "readings"}
+    assert configs == [{**same, "drop_after": age} for age in ("7 days", "2 days", None)]
 
 
 async def test_a_refresh_inside_a_transaction_is_refused(community: Project) -> None:
