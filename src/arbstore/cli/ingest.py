@@ -114,8 +114,8 @@ def _notes(total: Counts) -> Iterator[str]:
         yield f"dated by the recorder's clock, because the exchange sent no time: {total.dated_locally:,} book tickers"
     for kind, result in sorted(total.results.items()):
         if result.too_late:
-            rows, minutes = f"{result.too_late:,} {kind.replace('_', ' ')}", f"{result.too_late_minutes:,} minutes"
-            yield f"too late for candles, which stay as they are because their other rows are gone: {rows} of {minutes}"
+            rows, minutes = f"{result.too_late:,} {kind.replace('_', ' ')}", f"minutes: {result.too_late_minutes:,}"
+            yield f"too late for candles, which stay as they are because their other rows are gone: {rows}; {minutes}"
     for table, count in sorted(total.expired.items()):
         yield f"older than the retention of {table}, and gone after the next cleanup: {count:,} rows"
     for table in total.lifted:

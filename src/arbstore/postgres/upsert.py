@@ -168,7 +168,7 @@ async def _write(session: AsyncSession, rows: _Rows) -> Sequence[int]:
             if not await _copied(connection, rows):
                 async with connection.begin_nested():
                     await _merge_into(connection, rows)
-            return () if rows.makes is None else await _marked(connection, rows.makes, rows.columns)
+            return () if rows.makes is None else await _marked(connection, rows, rows.makes)
     merged = rows.merged_from(_unnested(rows.table, rows.names))
     if rows.makes is None:
         await session.execute(merged, rows.arrays())
@@ -178,14 +178,14 @@ async def _write(session: AsyncSession, rows: _Rows) -> Sequence[int]:
     )
 
 
-async def _marked(connection: AsyncConnection, makes: Origin, columns: Mapping[str, Sequence[Any]]) -> Sequence[int]:
+async def _marked(connection: AsyncConnection, rows: _Rows, makes: Origin) -> Sequence[int]:
     """Mark the minutes of late rows that were written already."""
-    times = columns["timestamp"]
+    times = rows.columns["timestamp"]
     until = await connection.scalar(select(_CLOSED_UNTIL).where(_LEDGER.c.origin == makes))
     if min(times) >= until:
         return ()
-    late = [number for number, time in enumerate(times) if time < until]
-    given = {name: [columns[name][number] for number in late] for name in ("symbol_id", "timestamp")}
+    late = [number for number in rows.order if times[number] < until]
+    given = {name: [rows.columns[name][number] for number in late] for name in ("symbol_id", "timestamp")}
     return tuple((await connection.execute(select(_mark_late(literal(makes.value))), given)).one())
 
 
